@@ -1,0 +1,233 @@
+//! What `status --json` says, version 1. Scripts and tests rely on every name in here.
+//!
+//! Invariants: fields are only ever added; times are RFC 3339 text made at the edge, because the
+//! engine knows no wall clock; no URL in here carries a secret.
+
+use serde::{Deserialize, Serialize};
+
+/// The whole answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Always 1.
+    pub version: u32,
+    /// This host's name.
+    pub host: String,
+    /// The process that answers.
+    pub agent: AgentStatus,
+    /// Every folder in our care.
+    pub folders: Vec<FolderStatus>,
+    /// Every transport.
+    pub transports: Vec<TransportStatus>,
+}
+
+/// The process that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Process id.
+    pub pid: u32,
+    /// Program version.
+    pub version: String,
+    /// Start of the process.
+    pub since: String,
+}
+
+/// One folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderStatus {
+    /// Its name: the last component of its path unless two are equal.
+    pub name: String,
+    /// Its root.
+    pub path: String,
+    /// Its identity, empty before the first contact with a hub.
+    pub id: String,
+    /// The branch that is kept identical.
+    pub branch: String,
+    /// What it is doing.
+    pub state: State,
+    /// Which trouble, `ok` if none; the words of [`Code`](super::event::Code).
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+    /// Since when it is in this state.
+    pub since: String,
+    /// Where it is pushed to; `None` without a hub.
+    pub hub: Option<HubStatus>,
+    /// The tip of the branch.
+    pub head: String,
+    /// Whether the hub has the tip.
+    pub published: bool,
+    /// What waits.
+    pub pending: Pending,
+    /// What guards hold back.
+    pub held: Vec<HeldStatus>,
+    /// Paths whose content deliberately differs from HEAD, and other paths that wait.
+    pub deferred: Vec<DeferredStatus>,
+    /// Conflict copies in the tree.
+    pub conflicts: Vec<ConflictStatus>,
+    /// The latest of each kind.
+    pub last: Last,
+    /// What a long job is at.
+    pub progress: Option<Progress>,
+    /// How often things happened since the start.
+    pub counters: Counters,
+}
+
+/// What a folder is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing to do.
+    Idle,
+    /// Something waits or runs.
+    Working,
+    /// A passing fault; trying again.
+    Retry,
+    /// Asked for, or the user's git is busy.
+    Paused,
+    /// Stopped for safety; needs a person.
+    Held,
+}
+
+/// The hub of a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubStatus {
+    /// Its address without secrets.
+    pub url: String,
+    /// Whether the last try reached it.
+    pub reachable: bool,
+    /// The last time it answered; empty if never.
+    pub last_ok: String,
+}
+
+/// What waits to be committed or pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Pending {
+    /// Changed paths not yet committed.
+    pub paths: usize,
+    /// Commits not yet on the hub.
+    pub commits: usize,
+}
+
+/// A group of paths held back by a guard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldStatus {
+    /// Which guard.
+    pub code: String,
+    /// The first paths.
+    pub paths: Vec<String>,
+    /// How many more.
+    pub more: usize,
+    /// One sentence.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// A path that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeferredStatus {
+    /// The path.
+    pub path: String,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// A conflict copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictStatus {
+    /// The path that both sides changed.
+    pub path: String,
+    /// The copy beside it.
+    pub copy: String,
+    /// Whose version the copy is.
+    pub host: String,
+    /// When that version was committed.
+    pub since: String,
+}
+
+/// The latest commit, push and receive.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Last {
+    /// The latest commit made here.
+    pub commit: Option<Moment>,
+    /// The latest push the hub confirmed.
+    pub push: Option<Moment>,
+    /// The latest commit that came in.
+    pub receive: Option<Moment>,
+}
+
+/// A commit and when something happened to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// The commit.
+    pub oid: String,
+    /// When.
+    pub at: String,
+    /// The host it came from, for what came in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+/// What a long job is at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Which job.
+    pub what: String,
+    /// How much is done.
+    pub done: u64,
+    /// Of how much; 0 if unknown.
+    pub total: u64,
+    /// `files`, `bytes` or `objects`.
+    pub unit: String,
+}
+
+/// How often things happened since the start of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Snapshot jobs.
+    pub snapshots: u64,
+    /// Commits made by snapshots.
+    pub commits: u64,
+    /// Pushes that the hub confirmed.
+    pub pushes: u64,
+    /// Fetch jobs that reached the hub.
+    pub fetches: u64,
+    /// Merge commits made.
+    pub merges: u64,
+    /// Applies that moved the branch.
+    pub applies: u64,
+    /// Full looks.
+    pub rescans: u64,
+    /// Notices announced.
+    pub notices_sent: u64,
+    /// Notices that came in.
+    pub notices_received: u64,
+}
+
+/// One transport.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransportStatus {
+    /// `hub`, `xmpp`, `fanout` or `poll`.
+    pub name: String,
+    /// `online`, `connecting`, `retry` or `held`.
+    pub state: String,
+    /// One sentence.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+    /// Since when.
+    pub since: String,
+    /// Hosts that were heard over it.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// A host heard over a transport.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name.
+    pub host: String,
+    /// When it was last heard.
+    pub heard: String,
+}

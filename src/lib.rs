@@ -1,0 +1,8 @@
+//! autosync keeps folders identical on all computers of one person, with git as the memory.
+//!
+//! The map of the rooms is in `ARCHITECTURE.md`. Pure core, IO at the edges, one direction:
+//! the command line calls the agent, the agent drives the edges, the edges speak the engine's
+//! types, and the engine knows nobody.
+
+pub mod engine;
+pub mod names;

@@ -1,0 +1,3 @@
+//! The `autosync` program.
+
+fn main() {}

@@ -1,0 +1,100 @@
+//! The shape of the house, held by test: what the pure rooms must not know, and sizes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms that decide and never do.
+const PURE: &[&str] = &["src/engine.rs", "src/engine", "src/names.rs"];
+
+/// What a pure room must not name.
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "std::env",
+    "tokio",
+    "git2",
+    "rustix",
+    "libc",
+    "Instant::now",
+    "SystemTime",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    if dir.is_file() {
+        found.push(dir.to_owned());
+        return;
+    }
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn all(dirs: &[&str]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for dir in dirs {
+        sources(&root().join(dir), &mut found);
+    }
+    found
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(root()).unwrap().display().to_string();
+            (name, fs::read_to_string(&path).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn pure_rooms_touch_nothing_outside() {
+    for (name, text) in all(PURE) {
+        let code: String = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        for word in IMPURE {
+            assert!(!code.contains(word), "{name} names `{word}`");
+        }
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_700_lines() {
+    for (name, text) in all(&["src", "tests", "benches"]) {
+        let lines = text.lines().count();
+        assert!(lines <= 700, "{name} has {lines} lines");
+    }
+}
+
+#[test]
+fn there_is_no_mod_rs() {
+    for (name, _) in all(&["src", "tests"]) {
+        assert!(!name.ends_with("/mod.rs"), "{name}");
+    }
+}
+
+#[test]
+fn every_test_file_is_part_of_the_one_binary() {
+    let main = fs::read_to_string(root().join("tests/it/main.rs")).unwrap();
+    for entry in fs::read_dir(root().join("tests/it")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let stem = name.strip_suffix(".rs").unwrap_or(&name);
+        assert!(
+            stem == "main" || main.contains(&format!("mod {stem};")),
+            "tests/it/{name}"
+        );
+    }
+}
