@@ -1,3 +1,4 @@
 //! The one integration-test binary.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod architecture;
