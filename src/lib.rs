@@ -4,5 +4,6 @@
 //! the command line calls the agent, the agent drives the edges, the edges speak the engine's
 //! types, and the engine knows nobody.
 
+pub mod clock;
 pub mod engine;
 pub mod names;

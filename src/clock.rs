@@ -1,0 +1,166 @@
+//! The one clock: every time in the program comes from here.
+//!
+//! Two kinds are kept apart. A [`Moment`] is how long the machine has been up, suspends
+//! included: all waiting is done in moments, so that setting the wall clock moves no timer. Wall
+//! time is only ever text for a person, as RFC 3339 in the local zone's offset.
+//!
+//! Absent: any decision. No content ever depends on a wall clock.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, Zoned, tz::TimeZone};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::engine::timer::Moment;
+
+/// The clock that goes on during a suspend.
+#[cfg(target_os = "linux")]
+const THROUGH_SUSPEND: ClockId = ClockId::Boottime;
+/// The clock that goes on during a suspend.
+#[cfg(not(target_os = "linux"))]
+const THROUGH_SUSPEND: ClockId = ClockId::Monotonic;
+
+/// A suspend shorter than this is taken for noise between two readings.
+const NOTEWORTHY: Duration = Duration::from_secs(2);
+
+/// Returns the present moment, from the clock that goes on during a suspend.
+pub fn now() -> Moment {
+    Moment(read(THROUGH_SUSPEND))
+}
+
+/// Returns how long it is from now to `moment`, zero if that is past.
+pub fn until(moment: Moment) -> Duration {
+    moment.since(now())
+}
+
+/// Returns the present wall time as RFC 3339 text with whole seconds, such as
+/// `2026-11-20T21:42:54+01:00`.
+pub fn wall() -> String {
+    text(Timestamp::now())
+}
+
+/// Returns the wall time of a moment, as the wall clock stands now, in the form of [`wall`].
+pub fn wall_at(moment: Moment) -> String {
+    let now = now();
+    let at = if moment > now {
+        Timestamp::now().checked_add(moment.since(now))
+    } else {
+        Timestamp::now().checked_sub(now.since(moment))
+    };
+    at.map_or_else(|_| wall(), text)
+}
+
+/// Returns the wall time of a number of seconds since 1970, in the form of [`wall`]; empty if
+/// no calendar has that second.
+pub fn wall_of_seconds(seconds: i64) -> String {
+    Timestamp::from_second(seconds).map_or_else(|_| String::new(), text)
+}
+
+/// Returns the present wall time in whole seconds since 1970.
+pub fn wall_seconds() -> i64 {
+    Timestamp::now().as_second()
+}
+
+fn text(at: Timestamp) -> String {
+    let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+    Zoned::new(at, zone)
+        .strftime("%Y-%m-%dT%H:%M:%S%:z")
+        .to_string()
+}
+
+fn read(clock: ClockId) -> Duration {
+    let at = clock_gettime(clock);
+    Duration::new(
+        u64::try_from(at.tv_sec).unwrap_or(0),
+        u32::try_from(at.tv_nsec).unwrap_or(0),
+    )
+}
+
+/// Notices afterwards that the machine was suspended: the clock that goes on then moves away
+/// from the one that stands still.
+#[derive(Debug, Clone)]
+pub struct SuspendDetector {
+    asleep: Duration,
+}
+
+impl SuspendDetector {
+    /// Creates a detector that knows of every suspend until now.
+    pub fn new() -> Self {
+        Self {
+            asleep: time_asleep(),
+        }
+    }
+
+    /// Returns how long the machine was suspended since the last question, if that was more
+    /// than two seconds. Cheap: two clock readings.
+    pub fn slept(&mut self) -> Option<Duration> {
+        self.compare(time_asleep())
+    }
+
+    fn compare(&mut self, asleep: Duration) -> Option<Duration> {
+        let slept = asleep.saturating_sub(self.asleep);
+        if slept <= NOTEWORTHY {
+            return None;
+        }
+        self.asleep = asleep;
+        Some(slept)
+    }
+}
+
+impl Default for SuspendDetector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Returns for how long the machine was suspended since its boot.
+#[cfg(target_os = "linux")]
+fn time_asleep() -> Duration {
+    read(ClockId::Boottime).saturating_sub(read(ClockId::Monotonic))
+}
+
+/// Returns for how long the machine was suspended since its boot; unknown on this system, whose
+/// clock that stands still has no portable name.
+#[cfg(not(target_os = "linux"))]
+fn time_asleep() -> Duration {
+    Duration::ZERO
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_never_go_back() {
+        let first = now();
+        let second = now();
+        assert!(second >= first);
+        assert_eq!(until(first), Duration::ZERO);
+        assert!(until(second + Duration::from_secs(60)) > Duration::from_secs(50));
+    }
+
+    #[test]
+    fn wall_time_is_rfc_3339_and_follows_the_moments() {
+        let parse = |text: &str| text.parse::<Timestamp>().unwrap().as_second();
+        let seconds = parse(&wall());
+        assert!((wall_seconds() - seconds).abs() <= 2);
+        let before = parse(&wall_at(now() - Duration::from_secs(100)));
+        let after = parse(&wall_at(now() + Duration::from_secs(100)));
+        assert!((after - before - 200).abs() <= 2);
+        assert_eq!(parse(&wall_of_seconds(1_234_567_890)), 1_234_567_890);
+        assert_eq!(wall().len(), "2026-11-20T21:42:54+01:00".len());
+        assert_eq!(wall_of_seconds(i64::MAX), "");
+    }
+
+    #[test]
+    fn a_suspend_is_noticed_once_and_noise_never() {
+        let mut detector = SuspendDetector {
+            asleep: Duration::from_secs(10),
+        };
+        let at = Duration::from_millis;
+        assert_eq!(detector.compare(at(11_900)), None);
+        assert_eq!(detector.compare(at(13_000)), Some(at(3_000)));
+        assert_eq!(detector.compare(at(13_100)), None);
+        assert_eq!(SuspendDetector::new().slept(), None);
+    }
+}
