@@ -6,4 +6,8 @@
 
 pub mod clock;
 pub mod engine;
+pub mod git;
 pub mod names;
+pub mod process;
+pub mod repo;
+mod sys;

@@ -71,7 +71,11 @@ impl Running {
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         groups().insert(pid);
-        Ok(Self { child, pid, reaped: false })
+        Ok(Self {
+            child,
+            pid,
+            reaped: false,
+        })
     }
 
     /// Returns the child, for its pipes.
@@ -115,12 +119,16 @@ impl Drop for Running {
 }
 
 fn groups() -> std::sync::MutexGuard<'static, BTreeSet<i32>> {
-    GROUPS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    GROUPS
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Returns whether a process belongs to a child that this process started.
 pub fn is_ours(pid: i32) -> bool {
-    let Some(pid) = Pid::from_raw(pid) else { return false };
+    let Some(pid) = Pid::from_raw(pid) else {
+        return false;
+    };
     match rustix::process::getpgid(Some(pid)) {
         Ok(group) => groups().contains(&group.as_raw_nonzero().get()),
         Err(_) => false,
@@ -144,7 +152,11 @@ pub fn kill_all() {
 /// not be started or its pipes broke.
 pub fn run(command: &mut Command, input: &[u8], patience: Patience) -> io::Result<Finished> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+    command.stdin(if input.is_empty() {
+        Stdio::null()
+    } else {
+        Stdio::piped()
+    });
     let mut running = Running::start(command)?;
     let mut stdin = running.child().stdin.take();
     let mut stdout = running.child().stdout.take();
@@ -181,9 +193,16 @@ pub fn run(command: &mut Command, input: &[u8], patience: Patience) -> io::Resul
             }
             gone = wait_for(
                 stdin.as_ref().map(AsFd::as_fd),
-                [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)],
+                [
+                    stdout.as_ref().map(AsFd::as_fd),
+                    stderr.as_ref().map(AsFd::as_fd),
+                ],
                 ended.as_ref().map(AsFd::as_fd),
-                if stalled { Duration::from_millis(100) } else { left },
+                if stalled {
+                    Duration::from_millis(100)
+                } else {
+                    left
+                },
             )?;
         }
         let mut moved = false;
@@ -214,7 +233,12 @@ pub fn run(command: &mut Command, input: &[u8], patience: Patience) -> io::Resul
     }
     drop(stdin);
     let status = running.wait()?;
-    Ok(Finished { status, stdout: out, stderr: err, stalled })
+    Ok(Finished {
+        status,
+        stdout: out,
+        stderr: err,
+        stalled,
+    })
 }
 
 /// Waits until a pipe is ready; returns whether the child has ended.
@@ -240,17 +264,18 @@ fn wait_for(
         Err(rustix::io::Errno::INTR) => return Ok(false),
         Err(error) => return Err(error.into()),
     }
-    Ok(ended.is_some() && fds.first().is_some_and(|fd| fd.revents().contains(PollFlags::IN)))
+    Ok(ended.is_some()
+        && fds
+            .first()
+            .is_some_and(|fd| fd.revents().contains(PollFlags::IN)))
 }
 
 /// Reads what a pipe has now; returns whether anything came. A pipe at its end becomes `None`.
-fn drain<R: Read>(
-    pipe: &mut Option<R>,
-    into: &mut Vec<u8>,
-    limit: usize,
-) -> io::Result<bool> {
-    let Some(reader) = pipe.as_mut() else { return Ok(false) };
-    let mut buffer = [0; 64 * 1024];
+fn drain<R: Read>(pipe: &mut Option<R>, into: &mut Vec<u8>, limit: usize) -> io::Result<bool> {
+    let Some(reader) = pipe.as_mut() else {
+        return Ok(false);
+    };
+    let mut buffer = [0; 8 * 1024];
     let mut moved = false;
     loop {
         match reader.read(&mut buffer) {
@@ -273,7 +298,12 @@ fn drain<R: Read>(
 /// Returns when the process with this id started, in clock ticks since boot (proc(5), field 22).
 pub fn start_time(pid: i32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    text.rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
 }
 
 /// Returns the moment after which a wait that starts now is over.
@@ -308,7 +338,11 @@ mod tests {
         let script = "sleep 60 & echo $!";
         let done = run(command("sh").args(["-c", script]), b"", LONG).unwrap();
         assert!(done.status.success() && !done.stalled);
-        let pid: i32 = String::from_utf8(done.stdout).unwrap().trim().parse().unwrap();
+        let pid: i32 = String::from_utf8(done.stdout)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         assert!(start_time(pid).is_some());
         rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     }

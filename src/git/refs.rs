@@ -1,0 +1,116 @@
+//! References: HEAD, branches and our own, read and moved by compare-and-swap.
+//!
+//! Our own references live below `refs/worktree/autosync/`, so that two work trees of one
+//! repository never meet in them; they are never pushed.
+
+use std::fs;
+
+use super::objects::Objects;
+use super::{Git, GitError, failed, unparsable};
+use crate::names::ObjectId;
+
+/// What HEAD is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Head {
+    /// On a branch, given by its full name.
+    Branch(String),
+    /// On a commit.
+    Detached(ObjectId),
+}
+
+/// The prefix of our own references.
+pub const OURS: &str = "refs/worktree/autosync/";
+
+/// Reads HEAD.
+pub fn head(git: &Git) -> Result<Head, GitError> {
+    let path = git.dir().join("HEAD");
+    let raw = fs::read(&path).map_err(|error| GitError::io(&path, error))?;
+    let text = String::from_utf8_lossy(raw.trim_ascii()).into_owned();
+    if let Some(name) = text.strip_prefix("ref: ")
+        && name != "refs/heads/.invalid"
+    {
+        return Ok(Head::Branch(name.trim().to_owned()));
+    }
+    if let Ok(id) = ObjectId::from_hex(&text) {
+        return Ok(Head::Detached(id));
+    }
+    // With reftable the file says nothing.
+    let done = git.ask("symbolic-ref", ["-q", "HEAD"], b"")?;
+    match done.status.code() {
+        Some(0) => Ok(Head::Branch(
+            String::from_utf8_lossy(done.stdout.trim_ascii()).into_owned(),
+        )),
+        Some(1) => match read_by_program(git, "HEAD")? {
+            Some(id) => Ok(Head::Detached(id)),
+            None => Err(unparsable("symbolic-ref", &done.stdout)),
+        },
+        _ => Err(failed("symbolic-ref", &done)),
+    }
+}
+
+/// Reads a reference by its full name; `None` if it does not exist.
+pub fn read(git: &Git, objects: &Objects, name: &str) -> Result<Option<ObjectId>, GitError> {
+    match objects.library() {
+        Some(repo) => match repo.refname_to_id(name) {
+            Ok(oid) => Ok(Some(ObjectId::from_bytes(oid.as_bytes())?)),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        },
+        None => read_by_program(git, name),
+    }
+}
+
+fn read_by_program(git: &Git, name: &str) -> Result<Option<ObjectId>, GitError> {
+    let done = git.ask(
+        "rev-parse",
+        ["--verify", "--quiet", "--end-of-options", name],
+        b"",
+    )?;
+    match done.status.code() {
+        Some(0) => Ok(Some(ObjectId::from_hex(done.stdout)?)),
+        Some(1) => Ok(None),
+        _ => Err(failed("rev-parse", &done)),
+    }
+}
+
+/// Sets one of our own references, or removes it. No lock of the user's is involved.
+pub fn set(git: &Git, objects: &Objects, name: &str, to: Option<ObjectId>) -> Result<(), GitError> {
+    let Some(repo) = objects.library() else {
+        return match to {
+            Some(id) => git
+                .call("update-ref", [name, &id.to_string()], b"")
+                .map(drop),
+            None => git.call("update-ref", ["-d", name], b"").map(drop),
+        };
+    };
+    match to {
+        Some(id) => {
+            let oid = git2::Oid::from_bytes(id.as_bytes())?;
+            repo.reference(name, oid, true, "autosync").map(drop)?;
+            Ok(())
+        }
+        None => match repo.find_reference(name) {
+            Ok(mut reference) => Ok(reference.delete()?),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+/// Returns every reference below a prefix with what it names.
+pub fn list(git: &Git, prefix: &str) -> Result<Vec<(String, ObjectId)>, GitError> {
+    let out = git.call(
+        "for-each-ref",
+        ["--format=%(objectname) %(refname)", prefix],
+        b"",
+    )?;
+    let mut found = Vec::new();
+    for line in out.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+        let text = String::from_utf8_lossy(line);
+        let (id, name) = text
+            .split_once(' ')
+            .ok_or_else(|| unparsable("for-each-ref", line))?;
+        found.push((name.to_owned(), ObjectId::from_hex(id)?));
+    }
+    Ok(found)
+}

@@ -1,0 +1,277 @@
+//! Trees as values: reading git's tree objects and building new ones from an old one and edits.
+//!
+//! The form is that of gitformat-pack(5) and git's `tree.c`: entries `MODE SP NAME NUL ID`, in the
+//! order of their names, where a directory sorts as if its name ended in `/`.
+//!
+//! Absent: any check of names. Dangerous names are refused before they get here.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::objects::Objects;
+use super::{GitError, unparsable};
+use crate::names::{ObjectId, RepoPath};
+
+/// The mode of a directory entry.
+pub const DIRECTORY: u32 = 0o040_000;
+/// The mode of an ordinary file.
+pub const FILE: u32 = 0o100_644;
+/// The mode of an executable file.
+pub const EXECUTABLE: u32 = 0o100_755;
+/// The mode of a symbolic link.
+pub const SYMLINK: u32 = 0o120_000;
+/// The mode of a submodule (a commit of another repository).
+pub const GITLINK: u32 = 0o160_000;
+
+/// What stands at a path: a mode and an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Entry {
+    /// git's mode.
+    pub mode: u32,
+    /// The blob, tree, or commit of a submodule.
+    pub id: ObjectId,
+}
+
+impl Entry {
+    /// Returns whether this is a directory.
+    pub fn is_tree(&self) -> bool {
+        self.mode == DIRECTORY
+    }
+
+    /// Returns whether this is a regular file, executable or not.
+    pub fn is_file(&self) -> bool {
+        self.mode & 0o170_000 == 0o100_000
+    }
+}
+
+/// One path that differs between two trees. Directories are never listed, only what is in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The path.
+    pub path: RepoPath,
+    /// What the old tree has, if anything.
+    pub old: Option<Entry>,
+    /// What the new tree has, if anything.
+    pub new: Option<Entry>,
+}
+
+/// One line of a tree object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The name, one component.
+    pub name: Vec<u8>,
+    /// What it names.
+    pub entry: Entry,
+}
+
+/// Reads a tree object. `width` is the length of an id in bytes.
+pub fn parse(mut raw: &[u8], width: usize) -> Result<Vec<Line>, GitError> {
+    let mut lines = Vec::new();
+    while !raw.is_empty() {
+        let bad = || unparsable("tree", raw);
+        let space = raw.iter().position(|b| *b == b' ').ok_or_else(bad)?;
+        let nul = raw
+            .iter()
+            .position(|b| *b == 0)
+            .filter(|nul| *nul > space)
+            .ok_or_else(bad)?;
+        let mode = std::str::from_utf8(&raw[..space]).ok();
+        let mode = mode
+            .and_then(|m| u32::from_str_radix(m, 8).ok())
+            .ok_or_else(bad)?;
+        let id = raw.get(nul + 1..nul + 1 + width).ok_or_else(bad)?;
+        lines.push(Line {
+            name: raw[space + 1..nul].to_vec(),
+            entry: Entry {
+                mode,
+                id: ObjectId::from_bytes(id)?,
+            },
+        });
+        raw = &raw[nul + 1 + width..];
+    }
+    Ok(lines)
+}
+
+/// Writes a tree object; the lines may come in any order.
+pub fn serialise(mut lines: Vec<Line>) -> Vec<u8> {
+    lines.sort_by(order);
+    let mut raw = Vec::with_capacity(lines.len() * 40);
+    for line in lines {
+        raw.extend_from_slice(format!("{:o} ", line.entry.mode).as_bytes());
+        raw.extend_from_slice(&line.name);
+        raw.push(0);
+        raw.extend_from_slice(line.entry.id.as_bytes());
+    }
+    raw
+}
+
+/// git's order of tree entries (`base_name_compare`).
+fn order(a: &Line, b: &Line) -> Ordering {
+    let tail = |line: &Line| line.entry.is_tree().then_some(b'/');
+    a.name
+        .iter()
+        .copied()
+        .chain(tail(a))
+        .cmp(b.name.iter().copied().chain(tail(b)))
+}
+
+/// Changes to a tree: what each path becomes, `None` where it goes.
+pub type Edits = BTreeMap<RepoPath, Option<Entry>>;
+
+/// Edits below some directory, by the rest of their paths.
+type Below<'a> = Vec<(&'a [u8], Option<Entry>)>;
+
+/// Builds the tree that `base` becomes by `edits`, writing only directories that change.
+///
+/// An edit of a path replaces whatever stood there or above it: a file gives way to a directory of
+/// its name and the other way round. A removal of what is not there is no error. An entry may be a
+/// whole tree. Returns `None` if nothing is left.
+pub fn build(
+    objects: &Objects,
+    base: Option<ObjectId>,
+    edits: &Edits,
+) -> Result<Option<ObjectId>, GitError> {
+    let flat: Below<'_> = edits
+        .iter()
+        .map(|(path, entry)| (path.as_bytes(), *entry))
+        .collect();
+    build_level(objects, base, &flat)
+}
+
+fn build_level(
+    objects: &Objects,
+    base: Option<ObjectId>,
+    edits: &[(&[u8], Option<Entry>)],
+) -> Result<Option<ObjectId>, GitError> {
+    let mut lines: BTreeMap<Vec<u8>, Entry> = BTreeMap::new();
+    if let Some(base) = base {
+        lines.extend(
+            objects
+                .tree(base)?
+                .into_iter()
+                .map(|line| (line.name, line.entry)),
+        );
+    }
+    // The byte order of whole paths does not group a directory's paths (`a-b` sorts between `a`
+    // and `a/x`), so they are grouped here by first component.
+    let mut here: BTreeMap<&[u8], Option<Entry>> = BTreeMap::new();
+    let mut below: BTreeMap<&[u8], Below<'_>> = BTreeMap::new();
+    for (path, entry) in edits {
+        match path.iter().position(|b| *b == b'/') {
+            Some(at) => below
+                .entry(&path[..at])
+                .or_default()
+                .push((&path[at + 1..], *entry)),
+            None => {
+                here.insert(path, *entry);
+            }
+        }
+    }
+    for (name, entry) in here {
+        match entry {
+            Some(entry) => {
+                lines.insert(name.to_vec(), entry);
+            }
+            None => {
+                lines.remove(name);
+            }
+        }
+    }
+    for (name, edits) in below {
+        let old = lines.get(name).copied();
+        let base = old.filter(Entry::is_tree).map(|entry| entry.id);
+        if base.is_none() && edits.iter().all(|(_, entry)| entry.is_none()) {
+            // Nothing is put below a file that stays, so the file stays.
+            continue;
+        }
+        match build_level(objects, base, &edits)? {
+            Some(id) => {
+                lines.insert(
+                    name.to_vec(),
+                    Entry {
+                        mode: DIRECTORY,
+                        id,
+                    },
+                );
+            }
+            None => {
+                lines.remove(name);
+            }
+        }
+    }
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    let lines = lines
+        .into_iter()
+        .map(|(name, entry)| Line { name, entry })
+        .collect();
+    objects.write_tree(lines).map(Some)
+}
+
+/// Returns every path that differs between two trees, in git's order; `None` is the empty tree.
+///
+/// Costs what differs, not what is there. A file that becomes a directory is listed as one removal
+/// and the additions below it.
+pub fn differences(
+    objects: &Objects,
+    old: Option<ObjectId>,
+    new: Option<ObjectId>,
+) -> Result<Vec<Difference>, GitError> {
+    let mut found = Vec::new();
+    walk(objects, &mut Vec::new(), old, new, &mut found)?;
+    Ok(found)
+}
+
+fn walk(
+    objects: &Objects,
+    prefix: &mut Vec<u8>,
+    old: Option<ObjectId>,
+    new: Option<ObjectId>,
+    found: &mut Vec<Difference>,
+) -> Result<(), GitError> {
+    if old == new {
+        return Ok(());
+    }
+    let read = |id: Option<ObjectId>| -> Result<BTreeMap<Vec<u8>, Entry>, GitError> {
+        let Some(id) = id else {
+            return Ok(BTreeMap::new());
+        };
+        Ok(objects
+            .tree(id)?
+            .into_iter()
+            .map(|line| (line.name, line.entry))
+            .collect())
+    };
+    let (old, mut new) = (read(old)?, read(new)?);
+    let mut pairs: BTreeMap<Vec<u8>, (Option<Entry>, Option<Entry>)> = BTreeMap::new();
+    for (name, entry) in old {
+        let other = new.remove(&name);
+        if other != Some(entry) {
+            pairs.insert(name, (Some(entry), other));
+        }
+    }
+    pairs.extend(
+        new.into_iter()
+            .map(|(name, entry)| (name, (None, Some(entry)))),
+    );
+    for (name, (old, new)) in pairs {
+        let start = prefix.len();
+        if start > 0 {
+            prefix.push(b'/');
+        }
+        prefix.extend_from_slice(&name);
+        let leaf = |entry: Option<Entry>| entry.filter(|entry| !entry.is_tree());
+        let dir = |entry: Option<Entry>| entry.filter(Entry::is_tree).map(|entry| entry.id);
+        if leaf(old).is_some() || leaf(new).is_some() {
+            found.push(Difference {
+                path: RepoPath::new(&*prefix)?,
+                old: leaf(old),
+                new: leaf(new),
+            });
+        }
+        walk(objects, prefix, dir(old), dir(new), found)?;
+        prefix.truncate(start);
+    }
+    Ok(())
+}

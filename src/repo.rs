@@ -1,0 +1,211 @@
+//! One folder's repository: jobs in, outcomes out.
+//!
+//! [`Place`] is what every job shares: where the folder is, how git is run on it, its objects, our
+//! own state beside it. The steps are numbered as in `ARCHITECTURE.md`: S1-S8 a snapshot
+//! (`snapshot`, `publish`), A1-A6 an apply (`apply`).
+//!
+//! Invariants:
+//! 1. Jobs carry object ids, never names like HEAD or origin/main.
+//! 2. Only the tree lane moves the branch and the index; only the network lane moves
+//!    `refs/remotes/*` and pushes.
+//! 3. Our state lives in the per-worktree git directory: `autosync/` and
+//!    `refs/worktree/autosync/*`.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::engine::event::{Code, Recovery, Trouble};
+use crate::git::objects::{Identity, Objects};
+use crate::git::{Git, GitError, io_trouble};
+use crate::names::{ObjectId, RepoPath};
+
+/// What the configuration says about one folder, as its repository needs it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The root of the work tree, canonical.
+    pub root: PathBuf,
+    /// The git directory, where it is not `root/.git`.
+    pub git_dir: Option<PathBuf>,
+    /// Where the folder is pushed to; `None` for a folder without a hub.
+    pub hub: Option<String>,
+    /// The branch that is kept identical.
+    pub branch: String,
+    /// This host's name, as in commits and conflict copies.
+    pub host: String,
+    /// Larger files are held, in bytes.
+    pub max_file: u64,
+    /// Patterns that are not committed here, in the form of .gitignore.
+    pub exclude: Vec<String>,
+    /// If not empty, only paths that match one of these are ours.
+    pub only: Vec<String>,
+    /// What to do when both sides changed a file and no attribute says otherwise.
+    pub conflict: Policy,
+    /// More deletions than this many files...
+    pub mass_delete_files: usize,
+    /// ...and than this share of all files, in percent, are held.
+    pub mass_delete_percent: u32,
+    /// Whether unpushed merges are applied (`push` is off or manual).
+    pub apply_unpushed: bool,
+}
+
+/// What to do with a path that both sides changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Merge text; keep both if that is not clean.
+    Merge,
+    /// Keep both.
+    Copy,
+    /// The hub's version stands, the other is in the history.
+    Hub,
+    /// The local version stands, the other is in the history.
+    Local,
+    /// Take the lines of both.
+    Union,
+}
+
+/// What can go wrong in a job. What is normal in syncing is part of the outcome instead.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    /// git failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// A file could not be read or written.
+    #[error("`{path}`: {source}")]
+    Io {
+        /// The file, for a person.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The job cannot be done now.
+    #[error("{}", .0.message)]
+    Blocked(Trouble),
+    /// Our own state is not what we wrote.
+    #[error("`{file}` is damaged: {why}")]
+    State {
+        /// Which file of ours.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl RepoError {
+    /// Creates the error of a file.
+    pub fn io(path: &Path, source: io::Error) -> Self {
+        let path = crate::names::escape(path.as_os_str().as_encoded_bytes());
+        Self::Io { path, source }
+    }
+
+    /// Returns what the engine may do about it, in words for the user.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Git(error) => error.trouble(),
+            Self::Io { source, .. } => io_trouble(&self.to_string(), source),
+            Self::Blocked(trouble) => trouble.clone(),
+            Self::State { .. } => Trouble::new(
+                Code::Internal,
+                Recovery::Hold,
+                self.to_string(),
+                "Move that file away; the folder is then looked at from the start.",
+            ),
+        }
+    }
+}
+
+impl From<crate::names::NotARepoPath> for RepoError {
+    fn from(error: crate::names::NotARepoPath) -> Self {
+        Self::Git(error.into())
+    }
+}
+
+/// What every job on a folder shares.
+#[derive(Debug)]
+pub struct Place {
+    /// What the configuration says.
+    pub settings: Settings,
+    /// git on this folder.
+    pub git: Git,
+    /// Its objects.
+    pub objects: Objects,
+    /// Our directory in the git directory.
+    pub store: PathBuf,
+}
+
+impl Place {
+    /// Opens the repository of a folder and makes our directory in it.
+    ///
+    /// Errors if there is no repository, or git cannot be run.
+    pub fn open(settings: Settings) -> Result<Self, RepoError> {
+        let git = Git::discover(&settings.root, settings.git_dir.as_deref())?;
+        let objects = Objects::open(&git)?;
+        let store = git.dir().join("autosync");
+        match fs::DirBuilder::new().mode(0o700).create(&store) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(RepoError::io(&store, error)),
+        }
+        Ok(Self {
+            settings,
+            git,
+            objects,
+            store,
+        })
+    }
+
+    /// Returns the root of the work tree.
+    pub fn root(&self) -> &Path {
+        &self.settings.root
+    }
+
+    /// Returns where a path of the folder is on the disk.
+    pub fn on_disk(&self, path: &RepoPath) -> PathBuf {
+        path.under(&self.settings.root)
+    }
+
+    /// Returns the full name of the folder's branch.
+    pub fn branch_ref(&self) -> String {
+        format!("refs/heads/{}", self.settings.branch)
+    }
+
+    /// Returns the tree of a commit; `None` for no commit.
+    pub fn tree_of(&self, commit: Option<ObjectId>) -> Result<Option<ObjectId>, RepoError> {
+        match commit {
+            Some(id) => Ok(Some(self.objects.commit(id)?.tree)),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns who our commits are by: the user's name and address from git's configuration, else
+    /// this user at this host.
+    pub fn identity(&self) -> Result<Identity, RepoError> {
+        let host = &self.settings.host;
+        let user = std::env::var("USER").unwrap_or_else(|_| "autosync".to_owned());
+        let name = self
+            .git
+            .config("user.name")?
+            .filter(|name| !name.trim().is_empty());
+        let email = self
+            .git
+            .config("user.email")?
+            .filter(|email| !email.trim().is_empty());
+        Ok(Identity {
+            name: name.unwrap_or_else(|| user.clone()),
+            email: email.unwrap_or_else(|| format!("{user}@{host}")),
+        })
+    }
+}
+
+/// Stops the process here if a test asked for it (`AUTOSYNC_FAULT=NAME`), as a kill would.
+///
+/// Does nothing unless the program was built with the feature `faults`.
+pub fn fault(name: &str) {
+    #[cfg(feature = "faults")]
+    if std::env::var("AUTOSYNC_FAULT").is_ok_and(|wanted| wanted == name) {
+        crate::sys::kill_self();
+    }
+    #[cfg(not(feature = "faults"))]
+    let _: &str = name;
+}
