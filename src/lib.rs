@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod engine;
+pub mod fault;
 pub mod git;
 pub mod names;
 pub mod process;

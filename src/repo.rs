@@ -197,15 +197,3 @@ impl Place {
         })
     }
 }
-
-/// Stops the process here if a test asked for it (`AUTOSYNC_FAULT=NAME`), as a kill would.
-///
-/// Does nothing unless the program was built with the feature `faults`.
-pub fn fault(name: &str) {
-    #[cfg(feature = "faults")]
-    if std::env::var("AUTOSYNC_FAULT").is_ok_and(|wanted| wanted == name) {
-        crate::sys::kill_self();
-    }
-    #[cfg(not(feature = "faults"))]
-    let _: &str = name;
-}

@@ -21,11 +21,11 @@ pub(crate) fn fsync_objects() {
     });
 }
 
-/// Ends this process at once, with nothing cleaned up, as `kill -9` does.
+/// Sends this process a signal, as a person with `kill` would.
 #[cfg(feature = "faults")]
-pub(crate) fn kill_self() {
+pub(crate) fn signal_self(signal: i32) {
     // SAFETY: `kill` with our own pid takes two integers by value.
     unsafe {
-        libc::kill(libc::getpid(), libc::SIGKILL);
+        libc::kill(libc::getpid(), signal);
     }
 }

@@ -1,0 +1,88 @@
+//! Named points in the write protocol where a test may stop, kill or interfere.
+//!
+//! `AUTOSYNC_FAULT=STEP:kill` ends the process there as `kill -9` does; `STEP:stop` stops it, as
+//! SIGSTOP does, until somebody continues it; `STEP#3:kill` means the third time. Inside one
+//! process, [`with_hook`] runs a closure at every step of this thread. Without the feature
+//! `faults` (every build but the tests') [`at`] is empty.
+
+/// Passes the named step.
+#[cfg(not(feature = "faults"))]
+#[inline]
+pub fn at(_step: &str) {}
+
+/// Passes the named step.
+#[cfg(feature = "faults")]
+pub fn at(step: &str) {
+    let hook = HOOK.with_borrow_mut(Option::take);
+    if let Some(mut hook) = hook {
+        hook(step);
+        HOOK.set(Some(hook));
+    }
+    let Ok(wanted) = std::env::var("AUTOSYNC_FAULT") else {
+        return;
+    };
+    let (name, deed) = wanted.rsplit_once(':').unwrap_or((&wanted, "kill"));
+    let (name, nth) = name.split_once('#').unwrap_or((name, "1"));
+    if name != step {
+        return;
+    }
+    let count = {
+        let mut counts = COUNTS
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let count = counts.entry(step.to_owned()).or_insert(0_u32);
+        *count += 1;
+        *count
+    };
+    if nth.parse() == Ok(count) {
+        crate::sys::signal_self(if deed == "stop" {
+            libc::SIGSTOP
+        } else {
+            libc::SIGKILL
+        });
+    }
+}
+
+/// A closure that is called with the name of every step.
+#[cfg(feature = "faults")]
+type Hook = Box<dyn FnMut(&str)>;
+
+#[cfg(feature = "faults")]
+thread_local! {
+    static HOOK: std::cell::RefCell<Option<Hook>> = const { std::cell::RefCell::new(None) };
+}
+
+#[cfg(feature = "faults")]
+static COUNTS: std::sync::Mutex<std::collections::BTreeMap<String, u32>> =
+    std::sync::Mutex::new(std::collections::BTreeMap::new());
+
+/// Runs `body` with `hook` called at every step that this thread passes.
+#[cfg(feature = "faults")]
+pub fn with_hook<T>(hook: impl FnMut(&str) + 'static, body: impl FnOnce() -> T) -> T {
+    HOOK.set(Some(Box::new(hook)));
+    let result = body();
+    HOOK.set(None);
+    result
+}
+
+#[cfg(all(test, feature = "faults"))]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    #[test]
+    fn a_hook_sees_every_step_in_order() {
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let log = Rc::clone(&seen);
+        with_hook(
+            move |step| log.borrow_mut().push(step.to_owned()),
+            || {
+                at("one");
+                at("two");
+            },
+        );
+        at("three");
+        assert_eq!(*seen.borrow(), ["one", "two"]);
+    }
+}
