@@ -5,10 +5,14 @@
 //! types, and the engine knows nobody.
 
 pub mod clock;
+pub mod config;
+pub mod control;
 pub mod engine;
 pub mod fault;
 pub mod git;
+pub mod lock;
 pub mod names;
+pub mod paths;
 pub mod process;
 pub mod repo;
 mod sys;

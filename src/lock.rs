@@ -1,0 +1,196 @@
+//! A lock that dies with its holder: one agent per user, one per folder.
+//!
+//! Invariants:
+//! 1. The lock is the kernel's (`flock`), held by an open descriptor. A killed holder leaves no
+//!    lock, and a reused process id cannot look like one.
+//! 2. The file is never removed: who removes a lock file can take it away from somebody who has
+//!    just locked it.
+//! 3. The text in the file is for messages and for finding the holder, never for deciding.
+//!
+//! Absent: waiting. Who does not get the lock is told who has it.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+
+/// A lock that we hold until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+/// Why a lock was not acquired.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else has it.
+    #[error(transparent)]
+    Held(Held),
+    /// The file cannot be opened, locked or written.
+    #[error("cannot lock `{}`: {source}", path.display())]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Somebody else holds the lock.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is locked by {}", path.display(), self.who())]
+pub struct Held {
+    /// The holder's process id, `None` in the moment in which it has not said.
+    pub pid: Option<u32>,
+    /// The lock file.
+    pub path: PathBuf,
+}
+
+impl Held {
+    /// Returns the holder in words: `process 123`, or `another process`.
+    pub fn who(&self) -> String {
+        self.pid
+            .map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
+    }
+}
+
+/// What the last holder of a lock wrote into it. It says nothing about whether it still lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// Its process id.
+    pub pid: u32,
+    /// What it had to say to those who look for it, empty if nothing.
+    pub note: String,
+}
+
+impl Lock {
+    /// Acquires the lock file at `path`, made with mode 0600 if it is not there, and writes our
+    /// process id into it.
+    ///
+    /// Errors at once if somebody else holds it, if it is a symbolic link, or if its directory is
+    /// missing.
+    pub fn acquire(path: &Path) -> Result<Self, LockError> {
+        let failed = |source: io::Error| LockError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(CWD, path, flags, Mode::RUSR | Mode::WUSR).map_err(|e| failed(e.into()))?;
+        let file = File::from(fd);
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let pid = read_trace(file).map(|trace| trace.pid);
+                let path = path.to_owned();
+                return Err(LockError::Held(Held { pid, path }));
+            }
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        let lock = Self {
+            file,
+            path: path.to_owned(),
+        };
+        lock.note("")?;
+        Ok(lock)
+    }
+
+    /// Writes a note for those who look for the holder, one line, in place of the one before.
+    pub fn note(&self, note: &str) -> Result<(), LockError> {
+        let text = format!("{}\n{}\n", std::process::id(), note.replace('\n', " "));
+        let mut file = &self.file;
+        let mut write = || {
+            file.rewind()?;
+            file.write_all(text.as_bytes())?;
+            self.file.set_len(text.len() as u64)
+        };
+        write().map_err(|source| LockError::Io {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Returns the lock file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Lock {
+    /// Empties the file, so that nobody is named who is gone, and lets the lock go.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.set_len(0) {
+            tracing::debug!(path = %self.path.display(), %error, "cannot empty a lock file");
+        }
+    }
+}
+
+/// Returns what the last holder wrote into the lock file, `None` if there is nothing.
+///
+/// The lock itself is not touched: trying it could make somebody who acquires it fail.
+pub fn trace(path: &Path) -> Option<Trace> {
+    read_trace(File::open(path).ok()?)
+}
+
+fn read_trace(file: File) -> Option<Trace> {
+    let mut text = String::new();
+    // A lock file is two short lines; more is not ours and not read.
+    file.take(8192).read_to_string(&mut text).ok()?;
+    let mut lines = text.lines();
+    Some(Trace {
+        pid: lines.next()?.parse().ok()?,
+        note: lines.next().unwrap_or_default().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_holds_it_and_gets_it_afterwards() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("lock");
+        let first = Lock::acquire(&path).unwrap();
+        let Err(LockError::Held(held)) = Lock::acquire(&path) else {
+            panic!("two holders");
+        };
+        assert_eq!(held.pid, Some(std::process::id()));
+        assert!(
+            held.to_string()
+                .ends_with(&format!("is locked by process {}", std::process::id()))
+        );
+        drop(first);
+        assert_eq!(trace(&path), None);
+        Lock::acquire(&path).unwrap();
+    }
+
+    #[test]
+    fn a_note_is_found_without_touching_the_lock() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("lock");
+        assert_eq!(trace(&path), None);
+        let lock = Lock::acquire(&path).unwrap();
+        lock.note("/a/rather/long/path").unwrap();
+        lock.note("/short\npath").unwrap();
+        assert_eq!(
+            trace(&path),
+            Some(Trace {
+                pid: std::process::id(),
+                note: "/short path".into()
+            })
+        );
+    }
+
+    #[test]
+    fn a_link_is_not_followed_and_a_text_left_behind_is_no_lock() {
+        let place = tempfile::tempdir().unwrap();
+        let (target, link) = (place.path().join("target"), place.path().join("link"));
+        std::fs::write(&target, "4194304\nstale\n").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(matches!(Lock::acquire(&link), Err(LockError::Io { .. })));
+        Lock::acquire(&target).unwrap();
+    }
+}
