@@ -28,13 +28,18 @@
 //!
 //! Absent: any TCP port, any password, any secret in an answer.
 
+mod client;
 mod event;
+mod routes;
+mod socket;
 
 use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot};
 
+pub use client::{Client, ClientError};
 pub use event::{Happening, What};
+pub use socket::{BindError, Door, bind, serve};
 
 use crate::engine::status::{ConflictStatus, Status};
 

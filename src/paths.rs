@@ -194,16 +194,27 @@ pub fn private_dir(path: &Path) -> Result<(), PathsError> {
         .mode(0o700)
         .create(path)
         .map_err(failed)?;
-    let found = fs::symlink_metadata(path).map_err(failed)?;
+    if !is_private(path)? {
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Returns whether a directory of ours is closed to everybody else.
+///
+/// Errors if it is a link or no directory, belongs to somebody else, or is not there.
+pub fn is_private(path: &Path) -> Result<bool, PathsError> {
+    let found = fs::symlink_metadata(path).map_err(|source| PathsError::Make {
+        path: path.to_owned(),
+        source,
+    })?;
     if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
         return Err(PathsError::Foreign {
             path: path.to_owned(),
         });
     }
-    if found.mode() & 0o077 != 0 {
-        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)?;
-    }
-    Ok(())
+    let for_others = found.mode() & 0o077;
+    Ok(for_others == 0)
 }
 
 /// The 64-bit FNV-1a sum: the same in every build, which the standard hasher does not promise.

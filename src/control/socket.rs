@@ -1,0 +1,195 @@
+//! The door: a socket that only its own user reaches, and the server behind it.
+
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::serve::Listener;
+use tokio::net::unix::SocketAddr;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+use super::{Ask, routes};
+use crate::paths::{self, PathsError};
+
+/// The longest name of a socket in bytes: 108 on Linux and 104 elsewhere, with a closing NUL.
+const NAME_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// How long the door stays shut when the system gives no more descriptors.
+const BREATH: Duration = Duration::from_millis(200);
+
+/// A bound control socket. Its file goes when it is dropped.
+#[derive(Debug)]
+pub struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the socket's file: what is removed must be ours.
+    file: Option<(u64, u64)>,
+    user: u32,
+}
+
+/// Why the control socket cannot be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The name does not fit into a socket's address.
+    #[error("the control socket's path `{}` is longer than {NAME_MAX} bytes", path.display())]
+    TooLong {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The directory is not ours or cannot be made.
+    #[error(transparent)]
+    Directory(#[from] PathsError),
+    /// Others can look into the directory.
+    #[error("the control socket's directory `{}` is open to other users", dir.display())]
+    Open {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Something answers at this socket, or something else than a socket is in the way.
+    #[error("the control socket `{}` is in use", path.display())]
+    InUse {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("cannot listen at `{}`: {source}", path.display())]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    /// Returns one sentence that says what to do.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::TooLong { .. } | Self::InUse { .. } | Self::Io { .. } => {
+                "Set `control.socket` in the configuration to another path."
+            }
+            Self::Directory(error) => error.hint(),
+            Self::Open { .. } => {
+                "Close it with `chmod 700`, or set `control.socket` to another path."
+            }
+        }
+    }
+}
+
+/// Binds the control socket. Must be called inside a tokio runtime.
+///
+/// A missing directory is made with mode 0700; a socket that nobody answers at is replaced. The
+/// caller holds the agent's lock, so that no other agent is between those two steps.
+pub fn bind(path: &Path) -> Result<Door, BindError> {
+    let path = path.to_owned();
+    if path.as_os_str().len() > NAME_MAX {
+        return Err(BindError::TooLong { path });
+    }
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    if !dir.exists() {
+        paths::private_dir(dir)?;
+    }
+    if !paths::is_private(dir)? {
+        return Err(BindError::Open { dir: dir.into() });
+    }
+    let failed = |source| BindError::Io {
+        path: path.clone(),
+        source,
+    };
+    if let Ok(found) = fs::symlink_metadata(&path) {
+        let answers = || std::os::unix::net::UnixStream::connect(&path).is_ok();
+        if !found.file_type().is_socket() || answers() {
+            return Err(BindError::InUse { path });
+        }
+        fs::remove_file(&path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(&path).map_err(failed)?;
+    Ok(Door {
+        listener,
+        file: identity(&path),
+        path,
+        user: rustix::process::geteuid().as_raw(),
+    })
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+impl Door {
+    /// Returns the path of the socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns whether the caller is of our own user, by the kernel's word.
+    fn admits(&self, caller: &UnixStream) -> bool {
+        match caller.peer_cred() {
+            Ok(peer) if peer.uid() == self.user => true,
+            Ok(peer) => {
+                tracing::warn!(uid = peer.uid(), "turned away a caller of another user");
+                false
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a caller has no credentials");
+                false
+            }
+        }
+    }
+}
+
+impl Listener for Door {
+    type Io = UnixStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            match self.listener.accept().await {
+                Ok((caller, address)) if self.admits(&caller) => return (caller, address),
+                Ok(_) => {}
+                Err(error) => {
+                    // A caller that hung up is its own affair; anything else is a want of
+                    // descriptors or memory, and asking again at once would spin.
+                    if error.kind() != io::ErrorKind::ConnectionAborted {
+                        tracing::warn!(%error, "cannot take a call at the control socket");
+                        tokio::time::sleep(BREATH).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        if self.file.is_some()
+            && identity(&self.path) == self.file
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::debug!(path = %self.path.display(), %error, "cannot remove the control socket");
+        }
+    }
+}
+
+/// Answers calls until `stop` is ready, then finishes the calls that have begun.
+///
+/// Event streams end when the agent drops its sender of events. Errors if the server itself fails.
+pub async fn serve(
+    door: Door,
+    asks: mpsc::Sender<Ask>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(door, routes::router(asks))
+        .with_graceful_shutdown(stop)
+        .await
+}
