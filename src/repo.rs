@@ -21,6 +21,8 @@ use crate::git::objects::{Identity, Objects};
 use crate::git::{Git, GitError, io_trouble};
 use crate::names::{ObjectId, RepoPath};
 
+pub mod publish;
+
 /// What the configuration says about one folder, as its repository needs it.
 #[derive(Debug, Clone)]
 pub struct Settings {

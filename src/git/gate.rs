@@ -137,70 +137,87 @@ pub fn locks(git: &Git, branch: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Returns why the agent must not touch the work tree now, `None` if it may.
-pub fn closed(git: &Git, branch: &str) -> Result<Option<Trouble>, GitError> {
-    let pause = |code, what: &str, hint: &str| {
-        let message = format!("waiting: {what}");
-        Ok(Some(Trouble::new(code, Recovery::Pause, message, hint)))
-    };
+fn pause(code: Code, what: &str, hint: &str) -> Trouble {
+    Trouble::new(code, Recovery::Pause, format!("waiting: {what}"), hint)
+}
+
+/// Returns which operation of the user is in the middle, `None` if none is.
+pub fn in_progress(git: &Git) -> Option<Trouble> {
     let has = |name: &str| git.dir().join(name).symlink_metadata().is_ok();
     if has("rebase-merge") || has("rebase-apply") {
         let hint = "Finish it with `git rebase --continue` or `--abort`.";
-        return pause(Code::Rebase, "a rebase is in progress", hint);
+        return Some(pause(Code::Rebase, "a rebase is in progress", hint));
     }
     if has("MERGE_HEAD") {
         let hint = "Finish it with `git commit` or `git merge --abort`.";
-        return pause(Code::Merge, "a merge is in progress", hint);
+        return Some(pause(Code::Merge, "a merge is in progress", hint));
     }
     if has("CHERRY_PICK_HEAD") {
         let hint = "Finish it with `git cherry-pick --continue` or `--abort`.";
-        return pause(Code::CherryPick, "a cherry-pick is in progress", hint);
+        return Some(pause(
+            Code::CherryPick,
+            "a cherry-pick is in progress",
+            hint,
+        ));
     }
     if has("REVERT_HEAD") {
         let hint = "Finish it with `git revert --continue` or `--abort`.";
-        return pause(Code::Revert, "a revert is in progress", hint);
+        return Some(pause(Code::Revert, "a revert is in progress", hint));
     }
     if has("BISECT_LOG") {
-        return pause(
+        return Some(pause(
             Code::Bisect,
             "a bisect is in progress",
             "Finish it with `git bisect reset`.",
-        );
+        ));
     }
+    None
+}
+
+/// Returns why the agent must not touch the work tree now, `None` if it may.
+pub fn closed(git: &Git, branch: &str) -> Result<Option<Trouble>, GitError> {
+    if let Some(trouble) = in_progress(git) {
+        return Ok(Some(trouble));
+    }
+    let hint = format!("Go back with `git switch {branch}`.");
     match refs::head(git)? {
-        Head::Detached(_) => {
-            let hint = format!("Go back with `git switch {branch}`.");
-            return pause(Code::Detached, "HEAD is detached", &hint);
-        }
+        Head::Detached(_) => return Ok(Some(pause(Code::Detached, "HEAD is detached", &hint))),
         Head::Branch(name) if name != format!("refs/heads/{branch}") => {
             let other = name.strip_prefix("refs/heads/").unwrap_or(&name);
-            let hint = format!("Go back with `git switch {branch}`.");
-            return pause(
+            return Ok(Some(pause(
                 Code::OtherBranch,
                 &format!("HEAD is on branch `{other}`"),
                 &hint,
-            );
+            )));
         }
         Head::Branch(_) => {}
     }
+    Ok(at_work(git, branch))
+}
+
+/// Returns who else is writing here right now: a holder of a lock, or a writing git process.
+pub fn at_work(git: &Git, branch: &str) -> Option<Trouble> {
     if let Some(lock) = locks(git, branch).first() {
         let name = lock
             .file_name()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        return pause(Code::GitBusy, &format!("another git holds `{name}`"), "");
+        return Some(pause(
+            Code::GitBusy,
+            &format!("another git holds `{name}`"),
+            "",
+        ));
     }
-    if let Some(writer) = foreign_writer(git)
-        && (!writer.editing || editor_is_recent(git))
-    {
-        let what = format!(
-            "`git {}` (pid {}) is at work here",
-            writer.command, writer.pid
-        );
-        return pause(Code::GitBusy, &what, "");
+    let writer = foreign_writer(git)?;
+    if writer.editing && !editor_is_recent(git) {
+        return None;
     }
-    Ok(None)
+    let what = format!(
+        "`git {}` (pid {}) is at work here",
+        writer.command, writer.pid
+    );
+    Some(pause(Code::GitBusy, &what, ""))
 }
 
 /// A git process of somebody else that may write here.

@@ -4,10 +4,13 @@
 //! repository never meet in them; they are never pushed.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{ChildStdin, ChildStdout, Stdio};
 
 use super::objects::Objects;
 use super::{Git, GitError, failed, unparsable};
 use crate::names::ObjectId;
+use crate::process::Running;
 
 /// What HEAD is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,4 +116,86 @@ pub fn list(git: &Git, prefix: &str) -> Result<Vec<(String, ObjectId)>, GitError
         found.push((name.to_owned(), ObjectId::from_hex(id)?));
     }
     Ok(found)
+}
+
+/// A running `git update-ref --stdin`: moves references together, or not at all.
+///
+/// If this process dies, git sees the end of its input and lets go of its locks.
+#[derive(Debug)]
+pub struct RefTransaction {
+    running: Running,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl RefTransaction {
+    /// Starts a transaction. `reason` goes into the reflog.
+    pub fn start(git: &Git, reason: &str) -> Result<Self, GitError> {
+        let mut command = git.command("update-ref");
+        command.args(["-m", reason, "--stdin"]);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut running = Running::start(&mut command).map_err(GitError::Spawn)?;
+        let child = running.child();
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(unparsable("update-ref", b"no pipes"));
+        };
+        let mut this = Self {
+            running,
+            input,
+            output: BufReader::new(output),
+        };
+        this.step("start", Some("start: ok"))?;
+        Ok(this)
+    }
+
+    /// Plans to move `name` from `old` (zeros: it must not exist) to `new`.
+    pub fn update(&mut self, name: &str, new: ObjectId, old: ObjectId) -> Result<(), GitError> {
+        self.step(&format!("update {name} {new} {old}"), None)
+    }
+
+    /// Locks every reference and checks its old value.
+    pub fn prepare(&mut self) -> Result<(), GitError> {
+        self.step("prepare", Some("prepare: ok"))
+    }
+
+    /// Moves the references; only after [`Self::prepare`].
+    pub fn commit(mut self) -> Result<(), GitError> {
+        self.step("commit", Some("commit: ok"))?;
+        self.finish()
+    }
+
+    /// Lets go of everything.
+    pub fn abort(mut self) -> Result<(), GitError> {
+        self.step("abort", Some("abort: ok"))?;
+        self.finish()
+    }
+
+    fn step(&mut self, command: &str, answer: Option<&str>) -> Result<(), GitError> {
+        let broken = |error| GitError::io(std::path::Path::new("update-ref"), error);
+        writeln!(self.input, "{command}")
+            .and_then(|()| self.input.flush())
+            .map_err(broken)?;
+        let Some(answer) = answer else { return Ok(()) };
+        let mut line = Vec::new();
+        self.output.read_until(b'\n', &mut line).map_err(broken)?;
+        if line.trim_ascii() == answer.as_bytes() {
+            Ok(())
+        } else {
+            Err(unparsable("update-ref", line.trim_ascii()))
+        }
+    }
+
+    fn finish(self) -> Result<(), GitError> {
+        let Self {
+            mut running,
+            input,
+            output,
+        } = self;
+        drop(input);
+        drop(output);
+        running.wait().map(drop).map_err(GitError::Spawn)
+    }
 }

@@ -1,0 +1,386 @@
+//! Steps S6-S8: the index and the branch move together, under locks held for two renames.
+//!
+//! Invariants:
+//! 1. The new index is written beside the user's, before any lock is taken.
+//! 2. The index moves before the branch: a kill between them shows the batch as staged, which is
+//!    harmless; in the other order a plain `git commit` of the user would revert the batch.
+//! 3. A lock that we did not take is never touched. `index.lock` is ours if and only if it is the
+//!    same inode as `autosync/index.new`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+
+use super::{Place, RepoError};
+use crate::engine::event::{Code, Recovery, Trouble};
+use crate::fault;
+use crate::git::gate::{self, Record, Stamp};
+use crate::git::index::{IndexView, raw_change, records};
+use crate::git::refs::{Head, RefTransaction};
+use crate::git::tree::Entry;
+use crate::git::{self, GitError};
+use crate::names::{ObjectId, RepoPath};
+
+/// From this many paths on, the comparison with the commit reads the whole index instead.
+const PATHSPEC_LIMIT: usize = 200;
+
+/// How often a step is tried again when the user's git moved the index under us.
+const TRIES: usize = 3;
+
+/// What an index entry becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexEdit {
+    /// The path.
+    pub path: RepoPath,
+    /// What the new commit has there; `None` removes the entry.
+    pub entry: Option<Entry>,
+    /// Whether to take the stat data from the disk, if the content there is this entry.
+    pub refresh: bool,
+    /// Whether git is told to leave the path alone (base map).
+    pub skip_worktree: bool,
+}
+
+/// What a publication came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Published {
+    /// Index and branch are at the commit.
+    Done,
+    /// Nothing moved; the user's git is at work.
+    Blocked(Trouble),
+}
+
+/// Moves the index and the branch from `record` to `commit`.
+///
+/// `view` is carried forward to the new index. Nothing has moved unless this returns
+/// [`Published::Done`] or the process dies between its last two steps.
+pub fn publish(
+    place: &Place,
+    view: &mut IndexView,
+    record: &Record,
+    commit: ObjectId,
+    edits: &[IndexEdit],
+    reason: &str,
+) -> Result<Published, RepoError> {
+    let aside = place.store.join("index.new");
+    let user = place.git.dir().join("index");
+    let lock = place.git.dir().join("index.lock");
+    for _ in 0..TRIES {
+        let copied = write_index(place, &user, &aside, record.tip, commit, edits)?;
+        fault::at("S6.index");
+
+        let name = place.branch_ref();
+        let old = record.tip.unwrap_or_else(|| commit.zero_like());
+        let mut refs = RefTransaction::start(&place.git, reason)?;
+        refs.update(&name, commit, old)?;
+        match take_lock(place, &aside, &lock) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                refs.abort()?;
+                return Ok(busy("another git holds `index.lock`"));
+            }
+            Err(error) => return Err(RepoError::io(&lock, error)),
+        }
+        fault::at("S7.index-locked");
+        if Stamp::of(&user) != copied {
+            unlock(&lock)?;
+            refs.abort()?;
+            continue;
+        }
+        if let Err(error) = refs.prepare() {
+            unlock(&lock)?;
+            tracing::debug!(%error, "the branch is locked or moved");
+            return Ok(busy("the branch is locked or moved"));
+        }
+        fault::at("S7.prepared");
+        let here = git::refs::head(&place.git)?;
+        if here != Head::Branch(name) || gate::in_progress(&place.git).is_some() {
+            unlock(&lock)?;
+            refs.abort()?;
+            return Ok(busy("HEAD moved"));
+        }
+
+        fs::rename(&lock, &user).map_err(|error| RepoError::io(&user, error))?;
+        fault::at("S8.index");
+        refs.commit()?;
+        fault::at("S8.branch");
+        remove(&aside)?;
+        remove(&place.store.join("index.lock.owner"))?;
+        carry_forward(view, Stamp::of(&user), edits);
+        return Ok(Published::Done);
+    }
+    Ok(busy("the index is being written again and again"))
+}
+
+fn busy(what: &str) -> Published {
+    Published::Blocked(Trouble::new(
+        Code::GitBusy,
+        Recovery::Pause,
+        format!("waiting: {what}"),
+        "",
+    ))
+}
+
+/// Writes `index.new` (S6). Returns the stamp of the user's index that it was made from.
+fn write_index(
+    place: &Place,
+    user: &Path,
+    aside: &Path,
+    tip: Option<ObjectId>,
+    commit: ObjectId,
+    edits: &[IndexEdit],
+) -> Result<Option<Stamp>, RepoError> {
+    remove(aside)?;
+    let with_index = |name: &str| {
+        let mut command = place.git.command(name);
+        command.env("GIT_INDEX_FILE", aside);
+        command
+    };
+    let copied = copy_with_mtime(user, aside)?;
+    if copied.is_none()
+        && let Some(tip) = tip
+    {
+        git::run(
+            with_index("read-tree").arg(tip.to_string()),
+            b"",
+            git::LOCAL,
+            "read-tree",
+        )?;
+    }
+
+    let mut forced: Vec<&IndexEdit> = edits
+        .iter()
+        .filter(|edit| edit.skip_worktree || !edit.refresh)
+        .collect();
+    let from_disk: Vec<&IndexEdit> = edits
+        .iter()
+        .filter(|edit| edit.refresh && !edit.skip_worktree)
+        .collect();
+    if !from_disk.is_empty() {
+        let mut input = Vec::new();
+        for edit in &from_disk {
+            input.extend_from_slice(edit.path.as_bytes());
+            input.push(0);
+        }
+        let mut command = with_index("update-index");
+        command.args(["--add", "--remove", "--replace", "-z", "--stdin"]);
+        let done = git::run_any(&mut command, &input, git::LOCAL, "update-index")?;
+        if done.status.success() {
+            // Saved again meanwhile: the index says what the commit has, not what the disk has.
+            let differing = differing(with_index("diff-index"), commit, &from_disk)?;
+            forced.extend(
+                from_disk
+                    .iter()
+                    .filter(|edit| differing.contains(&edit.path)),
+            );
+        } else {
+            // Something that git cannot take stands at one of the paths by now.
+            remove(aside)?;
+            if copy_with_mtime(user, aside)? != copied {
+                return Ok(copied);
+            }
+            forced = edits.iter().collect();
+        }
+    }
+    if !forced.is_empty() {
+        let zero = commit.zero_like();
+        let mut input = Vec::new();
+        for edit in &forced {
+            let (mode, id) = edit.entry.map_or((0, zero), |entry| (entry.mode, entry.id));
+            input.extend_from_slice(format!("{mode:o} {id} 0\t").as_bytes());
+            input.extend_from_slice(edit.path.as_bytes());
+            input.push(0);
+        }
+        let mut command = with_index("update-index");
+        git::run(
+            command.args(["-z", "--index-info"]),
+            &input,
+            git::LOCAL,
+            "update-index",
+        )?;
+    }
+    let skipped: Vec<u8> = edits
+        .iter()
+        .filter(|edit| edit.skip_worktree && edit.entry.is_some())
+        .flat_map(|edit| edit.path.as_bytes().iter().copied().chain([0]))
+        .collect();
+    if !skipped.is_empty() {
+        let mut command = with_index("update-index");
+        command.args(["-z", "--skip-worktree", "--stdin"]);
+        git::run(&mut command, &skipped, git::LOCAL, "update-index")?;
+    }
+    if !aside.exists() {
+        // An empty tree over no index: git writes none by itself.
+        git::run(
+            with_index("read-tree").arg("--empty"),
+            b"",
+            git::LOCAL,
+            "read-tree",
+        )?;
+    }
+    Ok(copied)
+}
+
+/// Copies the index with its exact modification time: with a newer one, entries that were changed
+/// within the same clock tick would pass as clean for ever.
+fn copy_with_mtime(user: &Path, aside: &Path) -> Result<Option<Stamp>, RepoError> {
+    let before = match fs::metadata(user) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(RepoError::io(user, error)),
+    };
+    fs::copy(user, aside).map_err(|error| RepoError::io(aside, error))?;
+    let time = Timespec {
+        tv_sec: before.mtime(),
+        tv_nsec: before.mtime_nsec(),
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    rustix::fs::utimensat(CWD, aside, &times, AtFlags::empty())
+        .map_err(|error| RepoError::io(aside, error.into()))?;
+    Ok(Some(Stamp::from_metadata(&before)))
+}
+
+/// Returns the paths whose entry in the new index is not what the commit has.
+fn differing(
+    mut command: Command,
+    commit: ObjectId,
+    edits: &[&IndexEdit],
+) -> Result<std::collections::BTreeSet<RepoPath>, RepoError> {
+    use std::os::unix::ffi::OsStrExt;
+    let commit = commit.to_string();
+    command.args([
+        "--cached",
+        "--raw",
+        "-z",
+        "--no-renames",
+        "--no-abbrev",
+        &commit,
+        "--",
+    ]);
+    if edits.len() <= PATHSPEC_LIMIT {
+        for edit in edits {
+            command.arg(std::ffi::OsStr::from_bytes(edit.path.as_bytes()));
+        }
+    }
+    let out = git::run(&mut command, b"", git::LOCAL, "diff-index")?.stdout;
+    let mut found = std::collections::BTreeSet::new();
+    let mut parts = records(&out);
+    while let (Some(change), Some(path)) = (parts.next(), parts.next()) {
+        found.insert(raw_change(change, path)?.0);
+    }
+    Ok(found)
+}
+
+/// Takes the user's `index.lock`: as a second name of `index.new`, or, where the disk has no hard
+/// links, as a file of its own that is written down beside it.
+fn take_lock(place: &Place, aside: &Path, lock: &Path) -> io::Result<()> {
+    match fs::hard_link(aside, lock) {
+        Err(error)
+            if error.raw_os_error().is_some_and(|code| {
+                [libc::EPERM, libc::EOPNOTSUPP, libc::EMLINK, libc::EXDEV].contains(&code)
+            }) => {}
+        done => return done,
+    }
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(lock)?;
+    let owner = format!("{} {}\n", file.metadata()?.ino(), boot_id());
+    fs::write(place.store.join("index.lock.owner"), owner)?;
+    file.write_all(&fs::read(aside)?)?;
+    file.sync_all()
+}
+
+/// Returns the kernel's id of this boot, empty where there is none.
+pub(super) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+fn unlock(lock: &Path) -> Result<(), RepoError> {
+    remove(lock)
+}
+
+/// Removes a file of ours; that it is not there is no error.
+pub(super) fn remove(path: &Path) -> Result<(), RepoError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(RepoError::io(path, error)),
+    }
+}
+
+/// Carries the view over our own change of the index.
+fn carry_forward(view: &mut IndexView, stamp: Option<Stamp>, edits: &[IndexEdit]) {
+    view.stamp = stamp;
+    for edit in edits {
+        view.staged.remove(&edit.path);
+        if edit.skip_worktree {
+            view.flagged.insert(edit.path.clone());
+        } else {
+            view.flagged.remove(&edit.path);
+        }
+    }
+}
+
+/// Removes the locks that a killed agent left, and nothing else (ground rule 3).
+///
+/// `tips` are the commits that we were moving the branch to. Must be called under our own lock of
+/// the folder. Returns the locks that were removed.
+pub fn remove_own_locks(place: &Place, tips: &[ObjectId]) -> Result<Vec<PathBuf>, RepoError> {
+    let mut removed = Vec::new();
+    let mut take = |path: PathBuf| -> Result<(), RepoError> {
+        fs::remove_file(&path).map_err(|error| RepoError::io(&path, error))?;
+        tracing::info!(path = %path.display(), "removed a lock that a killed agent left");
+        removed.push(path);
+        Ok(())
+    };
+    let inode = |path: &Path| fs::symlink_metadata(path).ok().map(|meta| meta.ino());
+
+    let lock = place.git.dir().join("index.lock");
+    let owner = fs::read_to_string(place.store.join("index.lock.owner")).unwrap_or_default();
+    let recorded = owner
+        .split_ascii_whitespace()
+        .next()
+        .and_then(|ino| ino.parse().ok());
+    if let Some(held) = inode(&lock)
+        && (inode(&place.store.join("index.new")) == Some(held) || recorded == Some(held))
+    {
+        take(lock)?;
+    }
+
+    let branch = place
+        .git
+        .common_dir()
+        .join(format!("{}.lock", place.branch_ref()));
+    let head = place.git.dir().join("HEAD.lock");
+    let held_for = fs::read(&branch)
+        .ok()
+        .and_then(|text| ObjectId::from_hex(text).ok());
+    let branch_is_ours = held_for.is_some_and(|id| tips.contains(&id));
+    let tip = git::refs::read(&place.git, &place.objects, &place.branch_ref())?;
+    let moved_by_us = tip.is_some_and(|tip| tips.contains(&tip))
+        && inode(&place.store.join("index.new")).is_some();
+    if fs::metadata(&head).is_ok_and(|meta| meta.len() == 0) && (branch_is_ours || moved_by_us) {
+        take(head)?;
+    }
+    if branch_is_ours {
+        take(branch)?;
+    }
+    Ok(removed)
+}
+
+impl From<git2::Error> for RepoError {
+    fn from(error: git2::Error) -> Self {
+        Self::Git(GitError::Library(error))
+    }
+}
