@@ -16,3 +16,4 @@ pub mod paths;
 pub mod process;
 pub mod repo;
 mod sys;
+pub mod watch;

@@ -1,0 +1,598 @@
+//! The resolver: turns raw events into what the engine hears.
+//!
+//! Invariants:
+//! 1. All of a batch's events are taken in before anything is walked for it, so a walk sees at
+//!    least what the events were about.
+//! 2. A directory is reported after it was walked: what changes in it after the report comes as
+//!    an event of its own.
+//! 3. After events were lost, everything is walked again before "look at everything" is said;
+//!    the walk waits for a moment of quiet, because walking in a storm loses events again.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::FileType;
+
+use super::batch::{Batch, Counts, Outcome};
+use super::filter::{Rules, Way};
+use super::source::{Command, Inbox, Marker, Place, RawEvent, Shape, Taken, Token, What};
+use super::tree::{NodeId, ROOT};
+use super::walk::{DOT_GIT, DOT_GITIGNORE, Ground, Walked};
+use super::{WatchEvent, WatchSettings, WatchSummary};
+use crate::clock::{self, SuspendDetector};
+use crate::engine::event::RescanWhy;
+use crate::engine::timer::Moment;
+use crate::names::RepoPath;
+
+/// How long it must be quiet after lost events before everything is walked again.
+const QUIET: Duration = Duration::from_millis(200);
+/// How long that walk waits at most.
+const NO_QUIET: Duration = Duration::from_secs(10);
+/// Moves of git closer together than this are told once.
+const GIT_APART: Duration = Duration::from_millis(100);
+/// How often a resolver without anything to do looks whether the machine was suspended.
+const LOOK_UP: Duration = Duration::from_secs(60);
+
+/// Which directory a path was when the watcher started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    /// Returns which directory is at `path` now, `None` if there is none.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let stat = std::fs::symlink_metadata(path).ok()?;
+        stat.is_dir().then(|| Self {
+            device: stat.dev(),
+            inode: stat.ino(),
+        })
+    }
+}
+
+/// A directory outside the tree that is watched for some names.
+struct Outpost {
+    dir: PathBuf,
+    token: Option<Token>,
+    duty: Duty,
+}
+
+/// What an outpost is for.
+enum Duty {
+    /// The repository: HEAD, the index and the user's operations.
+    Git,
+    /// `info/` of the repository, for `exclude`.
+    Info,
+    /// The directory of the user's global ignore file, which has this name.
+    Global(Vec<u8>),
+}
+
+/// The resolver's state, all of it in one thread.
+pub(super) struct Resolver<S> {
+    ground: Ground,
+    settings: WatchSettings,
+    identity: Identity,
+    inbox: Arc<Inbox>,
+    summary: Arc<Mutex<WatchSummary>>,
+    sink: S,
+    outposts: Vec<Outpost>,
+    batch: Batch,
+    /// Directories to walk at the end of the batch.
+    to_walk: BTreeSet<Vec<u8>>,
+    /// Directories whose `.gitignore` may have changed.
+    rules_touched: BTreeSet<Vec<u8>>,
+    outer_rules_touched: bool,
+    root_suspect: bool,
+    root_gone: bool,
+    lost: Option<Lost>,
+    git_moved: bool,
+    git_told: Option<Moment>,
+    markers: Vec<Marker>,
+    suspend: SuspendDetector,
+}
+
+/// When events were lost.
+#[derive(Clone, Copy)]
+struct Lost {
+    since: Moment,
+    last_event: Moment,
+}
+
+impl Lost {
+    fn due(self) -> Moment {
+        (self.last_event + QUIET).min(self.since + NO_QUIET)
+    }
+}
+
+impl<S: Fn(WatchEvent)> Resolver<S> {
+    /// Creates the resolver and walks the folder for the first time.
+    pub(super) fn new(
+        ground: Ground,
+        settings: WatchSettings,
+        identity: Identity,
+        inbox: Arc<Inbox>,
+        summary: Arc<Mutex<WatchSummary>>,
+        sink: S,
+    ) -> Self {
+        let mut resolver = Self {
+            ground,
+            settings,
+            identity,
+            inbox,
+            summary,
+            sink,
+            outposts: Vec::new(),
+            batch: Batch::default(),
+            to_walk: BTreeSet::new(),
+            rules_touched: BTreeSet::new(),
+            outer_rules_touched: false,
+            root_suspect: false,
+            root_gone: false,
+            lost: None,
+            git_moved: false,
+            git_told: None,
+            markers: Vec::new(),
+            suspend: SuspendDetector::new(),
+        };
+        resolver.man_outposts();
+        resolver.read_outer_rules();
+        let walked = resolver.ground.walk(ROOT);
+        resolver.note(&walked);
+        resolver
+    }
+
+    /// Works until told to stop.
+    pub(super) fn run(mut self) {
+        loop {
+            let taken = self.inbox.take(self.patience());
+            if taken.stop {
+                return;
+            }
+            self.step(taken);
+        }
+    }
+
+    /// Returns how long the resolver may wait for the inbox.
+    fn patience(&self) -> Duration {
+        let git = self
+            .git_moved
+            .then(|| self.git_told.unwrap_or_default() + GIT_APART);
+        let due = [self.lost.map(Lost::due), git, self.batch.next_grown()];
+        let due = due.into_iter().flatten().min();
+        due.map_or(LOOK_UP, |due| clock::until(due).min(LOOK_UP))
+    }
+
+    fn step(&mut self, taken: Taken) {
+        let now = clock::now();
+        if taken.overflow {
+            let since = self.lost.map_or(now, |lost| lost.since);
+            self.lost = Some(Lost {
+                since,
+                last_event: now,
+            });
+        } else if let Some(lost) = &mut self.lost
+            && !taken.events.is_empty()
+        {
+            lost.last_event = now;
+        }
+        for event in &taken.events {
+            self.event(event, now);
+        }
+        if taken.mounts {
+            self.remounted();
+        }
+        if self.root_suspect {
+            self.check_root();
+        }
+        self.end_batch(now);
+        if self.suspend.slept().is_some() {
+            self.walk_all(Some(RescanWhy::Resume));
+        }
+        if self.lost.is_some_and(|lost| lost.due() <= now) {
+            self.lost = None;
+            self.walk_all(Some(RescanWhy::Overflow));
+        }
+        self.markers.extend(taken.markers);
+        for command in taken.commands {
+            match command {
+                Command::Echo(marker) => self.ground.source.flush(marker),
+                Command::Rewalk => self.walk_all(None),
+                Command::Tracked(tracked) => self.set_tracked(tracked),
+            }
+        }
+        // A marker promises that everything before it was delivered, so it waits for the walk
+        // that lost events made necessary, and does not let a move of git wait.
+        let answer = self.lost.is_none() && !self.markers.is_empty();
+        self.tell_git_moved(now, answer);
+        if answer {
+            for marker in self.markers.drain(..) {
+                marker();
+            }
+        }
+    }
+
+    fn event(&mut self, event: &RawEvent, now: Moment) {
+        self.outpost_event(event);
+        let Some(dir) = self.place(&event.place) else {
+            return;
+        };
+        if event.name.is_empty() {
+            self.own_event(dir, event.what);
+            return;
+        }
+        let mut path = self.ground.tree.path(dir);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&event.name);
+        if *event.name == *DOT_GIT {
+            self.dot_git_event(dir, event.what);
+        } else if self.ground.tree.is_boundary(dir) {
+            // A repository of its own is none of our business.
+        } else if self.is_directory(dir, event, &path) {
+            self.directory_event(dir, event, path);
+        } else {
+            if *event.name == *DOT_GITIGNORE && event.what != What::Attributes {
+                self.rules_touched.insert(self.ground.tree.path(dir));
+            }
+            let ground = &self.ground;
+            self.batch.file(&path, event.what, now, || {
+                if ground.filter.is_tracked(&path) {
+                    Counts::Yes
+                } else if ground.filter.counts(&ground.tree, dir, &path) {
+                    Counts::UnlessTransient
+                } else {
+                    Counts::No
+                }
+            });
+        }
+    }
+
+    /// Returns the directory of the tree that an event is about.
+    fn place(&self, place: &Place) -> Option<NodeId> {
+        match place {
+            Place::Watch(token) => self.ground.tree.by_token(*token),
+            Place::Path(path) => {
+                use std::os::unix::ffi::OsStrExt;
+                let path = path.strip_prefix(&self.ground.root).ok()?;
+                self.ground.tree.find(path.as_os_str().as_bytes())
+            }
+        }
+    }
+
+    /// Takes an event of a watched directory itself.
+    fn own_event(&mut self, dir: NodeId, what: What) {
+        if dir == ROOT {
+            self.root_suspect |= what != What::Attributes;
+        } else if what == What::Ended {
+            // Deleted, then its name says so too; or unmounted, then another is in its place.
+            self.ground.tree.set_token(dir, None);
+            self.to_walk.insert(self.ground.tree.path(dir));
+        }
+    }
+
+    fn dot_git_event(&mut self, dir: NodeId, what: What) {
+        if dir == ROOT {
+            self.git_moved = true;
+            return;
+        }
+        let is_boundary = self.ground.tree.is_boundary(dir);
+        let becomes = match what {
+            What::Created | What::Arrived => true,
+            What::Removed => false,
+            What::Written | What::Closed | What::Attributes | What::Suspect | What::Ended => return,
+        };
+        if is_boundary == becomes {
+            return;
+        }
+        let path = self.ground.tree.path(dir);
+        if becomes {
+            self.ground.tree.set_boundary(dir, true);
+            self.ground.clear(dir);
+        } else {
+            self.to_walk.insert(path.clone());
+        }
+        if let Ok(path) = RepoPath::new(path) {
+            self.batch.subtree(path);
+        }
+    }
+
+    fn is_directory(&self, dir: NodeId, event: &RawEvent, path: &[u8]) -> bool {
+        match event.shape {
+            Shape::Directory => true,
+            Shape::Other => false,
+            Shape::Unknown => {
+                self.ground.tree.child(dir, &event.name).is_some()
+                    || kind_on_disk(&self.ground.on_disk(path)) == Some(FileType::Directory)
+            }
+        }
+    }
+
+    fn directory_event(&mut self, dir: NodeId, event: &RawEvent, path: Vec<u8>) {
+        let known = self.ground.tree.child(dir, &event.name);
+        let counts = self.ground.way(dir, &path) != Way::Closed;
+        match event.what {
+            What::Attributes => {
+                // Times of a directory mean nothing; its mode may open or close it.
+                let mode = mode_on_disk(&self.ground.on_disk(&path));
+                let same = known.is_some_and(|id| mode == Some(self.ground.tree.mode(id)));
+                if same || !counts {
+                    return;
+                }
+                self.to_walk.insert(path.clone());
+            }
+            What::Removed => {
+                if let Some(id) = known {
+                    self.ground.forget(id);
+                }
+                if event.shape == Shape::Unknown {
+                    // Such a source may tell of a move late, when the name is in use again.
+                    self.to_walk.insert(path.clone());
+                }
+            }
+            What::Created | What::Arrived => {
+                if counts {
+                    self.to_walk.insert(path.clone());
+                }
+            }
+            What::Written | What::Closed | What::Suspect | What::Ended => return,
+        }
+        if (counts || known.is_some())
+            && let Ok(path) = RepoPath::new(path)
+        {
+            self.batch.subtree(path);
+        }
+    }
+
+    /// Walks what the batch asked for and delivers it.
+    fn end_batch(&mut self, now: Moment) {
+        if self.root_gone {
+            self.batch.clear();
+            self.to_walk.clear();
+            self.rules_touched.clear();
+            return;
+        }
+        let rules_changed = self.reread_rules();
+        self.walk_touched();
+        let ground = &self.ground;
+        let is_complete = |path: &RepoPath| is_link(&path.under(&ground.root));
+        match self.batch.finish(now, is_complete) {
+            Outcome::Changes(changes) if changes.is_empty() => {}
+            Outcome::Changes(changes) => (self.sink)(WatchEvent::Changed(changes)),
+            Outcome::TooMany => (self.sink)(WatchEvent::Rescan(RescanWhy::Overflow)),
+        }
+        if rules_changed {
+            (self.sink)(WatchEvent::Rescan(RescanWhy::Rules));
+        }
+    }
+
+    /// Reads again what may have changed of the rules; returns whether they did.
+    fn reread_rules(&mut self) -> bool {
+        let mut changed = false;
+        for dir in std::mem::take(&mut self.rules_touched) {
+            let Some(id) = self.ground.tree.find(&dir) else {
+                continue;
+            };
+            let rules = Rules::read(&self.ground.on_disk(&dir).join(".gitignore"));
+            if !Rules::same(self.ground.tree.rules(id), rules.as_ref()) {
+                self.ground.tree.set_rules(id, rules);
+                self.to_walk.insert(dir);
+                changed = true;
+            }
+        }
+        if std::mem::take(&mut self.outer_rules_touched) && self.read_outer_rules() {
+            self.to_walk.insert(Vec::new());
+            changed = true;
+        }
+        changed
+    }
+
+    fn walk_touched(&mut self) {
+        let mut done: BTreeSet<Vec<u8>> = BTreeSet::new();
+        for path in std::mem::take(&mut self.to_walk) {
+            let inside_done = done.contains(&Vec::new())
+                || (0..path.len()).any(|at| path[at] == b'/' && done.contains(&path[..at]));
+            if !inside_done {
+                let walked = self.ground.walk_path(&path);
+                self.note(&walked);
+                done.insert(path);
+            }
+        }
+    }
+
+    /// Walks everything; then says why, or, without a reason, reports what was found unwatched.
+    fn walk_all(&mut self, why: Option<RescanWhy>) {
+        self.check_root();
+        if self.root_gone {
+            return;
+        }
+        self.man_outposts();
+        let rules = self.read_outer_rules();
+        let walked = self.ground.walk(ROOT);
+        self.note(&walked);
+        match why {
+            Some(why) => (self.sink)(WatchEvent::Rescan(why)),
+            None if rules => (self.sink)(WatchEvent::Rescan(RescanWhy::Rules)),
+            None => {
+                for path in walked.fresh {
+                    self.batch.subtree(path);
+                }
+                self.end_batch(clock::now());
+            }
+        }
+    }
+
+    /// Looks whether the root is still the directory that it was.
+    fn check_root(&mut self) {
+        self.root_suspect = false;
+        let gone = Identity::of(&self.ground.root) != Some(self.identity);
+        if gone && !self.root_gone {
+            (self.sink)(WatchEvent::RootGone);
+        }
+        self.root_gone = gone;
+    }
+
+    fn remounted(&mut self) {
+        self.walk_all(Some(RescanWhy::Remount));
+    }
+
+    fn set_tracked(&mut self, tracked: BTreeSet<RepoPath>) {
+        let before = std::mem::replace(&mut self.ground.filter.tracked, tracked);
+        let new: Vec<_> = self
+            .ground
+            .filter
+            .tracked
+            .difference(&before)
+            .cloned()
+            .collect();
+        if new.is_empty() && before.len() == self.ground.filter.tracked.len() {
+            return;
+        }
+        // What happened to them while nobody looked is unknown.
+        for path in new {
+            self.batch
+                .found(path, crate::engine::event::ChangeKind::Closed);
+        }
+        self.to_walk.insert(Vec::new());
+        self.end_batch(clock::now());
+    }
+
+    fn tell_git_moved(&mut self, now: Moment, at_once: bool) {
+        let due = self.git_told.is_none_or(|told| told + GIT_APART <= now);
+        if self.git_moved && (due || at_once) {
+            self.git_moved = false;
+            self.git_told = Some(now);
+            (self.sink)(WatchEvent::GitMoved);
+        }
+    }
+
+    /// Notes what a walk found for the summary.
+    fn note(&mut self, _walked: &Walked) {
+        let unwatched = self.ground.tree.unwatched();
+        let now = WatchSummary {
+            watched: self.ground.tree.len() - unwatched,
+            unwatched,
+        };
+        let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        let tell = summary.unwatched == 0 && now.unwatched > 0;
+        *summary = now;
+        drop(summary);
+        if tell {
+            (self.sink)(WatchEvent::Unwatched(now));
+        }
+    }
+
+    fn outpost_event(&mut self, event: &RawEvent) {
+        for outpost in &mut self.outposts {
+            let here = match &event.place {
+                Place::Watch(token) => outpost.token == Some(*token),
+                Place::Path(path) => *path == outpost.dir,
+            };
+            if !here {
+                continue;
+            }
+            if event.what == What::Ended {
+                outpost.token = None;
+            }
+            match &outpost.duty {
+                Duty::Git => {
+                    let moved = event.name.is_empty() || is_git_state(&event.name);
+                    self.git_moved |= moved && event.what != What::Attributes;
+                    self.outer_rules_touched |= *event.name == *b"info";
+                }
+                Duty::Info => {
+                    self.outer_rules_touched |= event.name.is_empty() || *event.name == *b"exclude";
+                }
+                Duty::Global(name) => {
+                    self.outer_rules_touched |= event.name.is_empty() || *event.name == **name;
+                }
+            }
+        }
+    }
+
+    /// Watches, or watches again, the directories outside the tree that matter.
+    fn man_outposts(&mut self) {
+        let settings = &self.settings;
+        let mut wanted = vec![
+            (settings.git_dir.clone(), Duty::Git),
+            (settings.common_dir.join("info"), Duty::Info),
+        ];
+        if settings.common_dir != settings.git_dir {
+            wanted.push((settings.common_dir.clone(), Duty::Git));
+        }
+        if let Some(file) = &settings.global_excludes {
+            let real = file.canonicalize().ok();
+            for file in [Some(file), real.as_ref().filter(|real| *real != file)] {
+                if let Some((dir, name)) = file.and_then(|file| file.parent().zip(file.file_name()))
+                {
+                    let name = name.as_encoded_bytes().to_vec();
+                    wanted.push((dir.to_owned(), Duty::Global(name)));
+                }
+            }
+        }
+        self.outposts.clear();
+        for (dir, duty) in wanted {
+            let token = self.ground.source.watch(&dir).ok();
+            self.outposts.push(Outpost { dir, token, duty });
+        }
+        self.ground.kept = self
+            .outposts
+            .iter()
+            .filter_map(|outpost| outpost.token)
+            .collect();
+    }
+
+    /// Reads the rules outside the tree; returns whether they changed.
+    fn read_outer_rules(&mut self) -> bool {
+        let info = Rules::read_outside(&self.settings.common_dir.join("info/exclude"));
+        let global = self
+            .settings
+            .global_excludes
+            .as_deref()
+            .and_then(Rules::read_outside);
+        let filter = &mut self.ground.filter;
+        let same = Rules::same(filter.info.as_ref(), info.as_ref())
+            && Rules::same(filter.global.as_ref(), global.as_ref());
+        filter.info = info;
+        filter.global = global;
+        !same
+    }
+}
+
+/// Returns whether an entry of the repository's directory says where the user's git is at.
+fn is_git_state(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"HEAD"
+            | b"HEAD.lock"
+            | b"index"
+            | b"index.lock"
+            | b"ORIG_HEAD"
+            | b"MERGE_HEAD"
+            | b"CHERRY_PICK_HEAD"
+            | b"REVERT_HEAD"
+            | b"sequencer"
+    ) || name.starts_with(b"BISECT_")
+        || name.starts_with(b"rebase-")
+}
+
+fn kind_on_disk(path: &Path) -> Option<FileType> {
+    let stat = rustix::fs::lstat(path).ok()?;
+    Some(FileType::from_raw_mode(stat.st_mode))
+}
+
+fn mode_on_disk(path: &Path) -> Option<u16> {
+    let stat = rustix::fs::lstat(path).ok()?;
+    Some(super::walk::mode_bits(&stat))
+}
+
+/// Returns whether a file that was just made is a link, which nobody will close.
+fn is_link(path: &Path) -> bool {
+    rustix::fs::lstat(path).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink > 1
+    })
+}

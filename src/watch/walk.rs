@@ -1,0 +1,307 @@
+//! The walk: brings the tree of watches in line with the disk.
+//!
+//! Invariants:
+//! 1. A directory is watched before it is listed and before its `.gitignore` is read: what
+//!    happens in between comes as an event.
+//! 2. Every directory that is met is watched anew, also one that was watched before: after an
+//!    overflow the same name may be another directory.
+//! 3. Nothing inside a nested repository or the folder's own repository is entered; a nested
+//!    repository itself is watched, to notice when it ceases to be one.
+//!
+//! Absent: files. Which of them changed is for a snapshot to find out.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::filter::{Filter, Rules, Way};
+use super::source::{Refusal, Source};
+use super::tree::{NodeId, ROOT, Tree};
+use crate::names::RepoPath;
+
+/// The name of a repository's own entry.
+pub(super) const DOT_GIT: &[u8] = b".git";
+/// The name of a file of ignore rules.
+pub(super) const DOT_GITIGNORE: &[u8] = b".gitignore";
+
+/// The tree, the source that watches it and the rules that shape it.
+pub(super) struct Ground {
+    /// The folder's root, canonical.
+    pub(super) root: PathBuf,
+    /// Directories inside the root that belong to the folder's own repository.
+    pub(super) own: Vec<RepoPath>,
+    /// What watches.
+    pub(super) source: Box<dyn Source>,
+    /// What is watched.
+    pub(super) tree: Tree,
+    /// What counts.
+    pub(super) filter: Filter,
+    /// Tokens that serve another purpose too and must not be given back.
+    pub(super) kept: Vec<super::source::Token>,
+}
+
+/// What a walk found.
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    /// Directories that were not watched before, without those below another of them.
+    pub(super) fresh: Vec<RepoPath>,
+    /// Directories for which there was no watch, with their files as they are.
+    pub(super) refused: Vec<(RepoPath, Listing)>,
+}
+
+/// What is in a directory.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Listing {
+    /// The mode bits of the directory.
+    pub(super) mode: u16,
+    /// The directories in it.
+    pub(super) dirs: Vec<Box<[u8]>>,
+    /// Everything else, if asked for, with a print of its stat data.
+    pub(super) files: BTreeMap<Box<[u8]>, u64>,
+    /// Whether a `.git` is in it.
+    pub(super) has_git: bool,
+    /// Whether a `.gitignore` is in it.
+    pub(super) has_rules: bool,
+}
+
+impl Ground {
+    /// Returns where a path of the tree is on the disk.
+    pub(super) fn on_disk(&self, path: &[u8]) -> PathBuf {
+        if path.is_empty() {
+            self.root.clone()
+        } else {
+            self.root.join(OsStr::from_bytes(path))
+        }
+    }
+
+    /// Walks a directory of the tree, whose parent is known, if it is to be watched at all.
+    pub(super) fn walk_path(&mut self, path: &[u8]) -> Walked {
+        let Ok(path) = RepoPath::new(path) else {
+            return self.walk(ROOT);
+        };
+        let above = path.parent();
+        let above = above.as_ref().map_or(&[][..], RepoPath::as_bytes);
+        let Some(dir) = self
+            .tree
+            .find(above)
+            .filter(|dir| !self.tree.is_boundary(*dir))
+        else {
+            // What is above is not known or not entered: if it should be, its own event comes.
+            return Walked::default();
+        };
+        let name = path.file_name();
+        match self.way(dir, path.as_bytes()) {
+            Way::Closed => {
+                if let Some(id) = self.tree.child(dir, name) {
+                    self.forget(id);
+                }
+                Walked::default()
+            }
+            way @ (Way::Open | Way::TrackedOnly) => {
+                let (id, _) = self.tree.child_or_new(dir, name);
+                self.tree.set_tracked_only(id, way == Way::TrackedOnly);
+                self.walk(id)
+            }
+        }
+    }
+
+    /// Walks from a known directory downwards.
+    pub(super) fn walk(&mut self, top: NodeId) -> Walked {
+        let mut walked = Walked::default();
+        let mut rest = vec![(top, false)];
+        while let Some((id, inside_fresh)) = rest.pop() {
+            let path = self.tree.path(id);
+            let on_disk = self.on_disk(&path);
+            let Some(fresh) = self.watch(id, &on_disk) else {
+                continue;
+            };
+            let wants_files = !self.tree.is_watched(id);
+            let listing = match list(&on_disk, wants_files) {
+                Ok(listing) => listing,
+                Err(error) if is_gone(&error) => {
+                    self.forget(id);
+                    continue;
+                }
+                Err(error) => {
+                    tracing::debug!(dir = %on_disk.display(), %error, "cannot list a directory");
+                    Listing::default()
+                }
+            };
+            if fresh
+                && !inside_fresh
+                && let Ok(path) = RepoPath::new(&path)
+            {
+                walked.fresh.push(path);
+            }
+            self.tree.set_mode(id, listing.mode);
+            self.tree.set_boundary(id, listing.has_git && id != ROOT);
+            if self.tree.is_boundary(id) {
+                self.clear(id);
+                continue;
+            }
+            let rules = listing
+                .has_rules
+                .then(|| Rules::read(&on_disk.join(".gitignore")));
+            self.tree.set_rules(id, rules.flatten());
+            for child in self.enter(id, &path, &listing.dirs) {
+                rest.push((child, inside_fresh || fresh));
+            }
+            if wants_files && let Ok(path) = RepoPath::new(&path) {
+                walked.refused.push((path, listing));
+            }
+        }
+        walked
+    }
+
+    /// Brings the children of a node in line with a list of directories; returns those to walk.
+    fn enter(&mut self, id: NodeId, path: &[u8], dirs: &[Box<[u8]>]) -> Vec<NodeId> {
+        let mut full = path.to_vec();
+        if !full.is_empty() {
+            full.push(b'/');
+        }
+        let stem = full.len();
+        let mut kept = Vec::with_capacity(dirs.len());
+        for name in dirs {
+            full.truncate(stem);
+            full.extend_from_slice(name);
+            let way = self.way(id, &full);
+            if way != Way::Closed {
+                let (child, _) = self.tree.child_or_new(id, name);
+                self.tree.set_tracked_only(child, way == Way::TrackedOnly);
+                kept.push(child);
+            }
+        }
+        if kept.len() < self.tree.children(id).len() {
+            let gone: Vec<_> = self.tree.children(id).to_vec();
+            for child in gone {
+                // Both are sorted by name.
+                if kept
+                    .binary_search_by(|kept| self.tree.by_name(*kept, child))
+                    .is_err()
+                {
+                    self.forget(child);
+                }
+            }
+        }
+        kept
+    }
+
+    /// Returns how a directory is to be taken.
+    pub(super) fn way(&self, dir: NodeId, path: &[u8]) -> Way {
+        if path == DOT_GIT || self.own.iter().any(|own| own.as_bytes() == path) {
+            return Way::Closed;
+        }
+        self.filter.way(&self.tree, dir, path)
+    }
+
+    /// Watches a directory. Returns whether it was not watched before, or `None` if it is gone.
+    fn watch(&mut self, id: NodeId, on_disk: &Path) -> Option<bool> {
+        let token = match self.source.watch(on_disk) {
+            Ok(token) => Some(token),
+            Err(Refusal::NoMore) => None,
+            Err(Refusal::Gone) => {
+                self.forget(id);
+                return None;
+            }
+            Err(Refusal::Other(error)) => {
+                tracing::debug!(dir = %on_disk.display(), %error, "cannot watch a directory");
+                None
+            }
+        };
+        let fresh = !self.tree.is_watched(id) && !self.tree.is_unwatched(id);
+        let replaced = self.tree.set_token(id, token);
+        let fresh = fresh || replaced.is_some();
+        self.give_back(replaced);
+        if token.is_none() {
+            self.tree.set_unwatched(id);
+        }
+        Some(fresh)
+    }
+
+    /// Forgets a directory and everything below it.
+    pub(super) fn forget(&mut self, id: NodeId) {
+        let tokens = self.tree.remove(id);
+        self.give_back(tokens);
+    }
+
+    /// Forgets everything below a directory.
+    pub(super) fn clear(&mut self, id: NodeId) {
+        let tokens = self.tree.clear(id);
+        self.give_back(tokens);
+    }
+
+    fn give_back(&mut self, tokens: impl IntoIterator<Item = super::source::Token>) {
+        for token in tokens {
+            if !self.kept.contains(&token) {
+                self.source.unwatch(token);
+            }
+        }
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
+}
+
+/// Lists a directory, without following a symbolic link at its end.
+pub(super) fn list(dir: &Path, wants_files: bool) -> io::Result<Listing> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    let opened = rustix::fs::open(dir, flags, Mode::empty())?;
+    let mut listing = Listing {
+        mode: mode_bits(&rustix::fs::fstat(&opened)?),
+        ..Listing::default()
+    };
+    let entries = rustix::fs::Dir::read_from(&opened)?;
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        if name == DOT_GIT {
+            listing.has_git = true;
+            continue;
+        }
+        listing.has_rules |= name == DOT_GITIGNORE;
+        let mut stat = None;
+        let mut kind = entry.file_type();
+        if wants_files || kind == FileType::Unknown {
+            stat = rustix::fs::statat(&opened, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW).ok();
+            let Some(stat) = &stat else { continue };
+            kind = FileType::from_raw_mode(stat.st_mode);
+        }
+        if kind == FileType::Directory {
+            listing.dirs.push(name.into());
+        } else if let Some(stat) = stat.filter(|_| wants_files) {
+            listing.files.insert(name.into(), print(&stat));
+        }
+    }
+    listing.dirs.sort_unstable();
+    Ok(listing)
+}
+
+/// Returns the permission bits of a stat.
+pub(super) fn mode_bits(stat: &rustix::fs::Stat) -> u16 {
+    u16::try_from(stat.st_mode & 0o7777).unwrap_or(0)
+}
+
+/// Returns a number that changes when a file does.
+fn print(stat: &rustix::fs::Stat) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (stat.st_ino, stat.st_size, stat.st_mode).hash(&mut hasher);
+    (
+        stat.st_mtime,
+        stat.st_mtime_nsec,
+        stat.st_ctime,
+        stat.st_ctime_nsec,
+    )
+        .hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,228 @@
+//! The watcher against a real disk.
+//!
+//! Nothing here waits for time to pass: what must come is waited for with a deadline, what must
+//! not come is asserted behind the watcher's own echo.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use autosync::engine::event::{Change, ChangeKind, RescanWhy};
+use autosync::names::RepoPath;
+use autosync::watch::{Backend, WatchEvent, WatchSettings, Watcher};
+
+/// Longer than any machine needs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+const BOTH: [Backend; 2] = [Backend::Native, Backend::Portable];
+
+/// A watched folder.
+struct Scene {
+    root: PathBuf,
+    watcher: Watcher,
+    events: Receiver<WatchEvent>,
+    _dir: Option<tempfile::TempDir>,
+}
+
+/// Everything that was heard until an echo.
+#[derive(Debug, Default)]
+struct Heard {
+    changes: Vec<Change>,
+    rescans: Vec<RescanWhy>,
+    git_moved: usize,
+    root_gone: bool,
+}
+
+fn path(text: &str) -> RepoPath {
+    RepoPath::new(text).unwrap()
+}
+
+impl Scene {
+    /// Starts to watch a new folder after `prepare` filled it.
+    fn new(backend: Backend, prepare: impl FnOnce(&Path)) -> Self {
+        Self::with(backend, prepare, |_| {})
+    }
+
+    fn with(
+        backend: Backend,
+        prepare: impl FnOnce(&Path),
+        adapt: impl FnOnce(&mut WatchSettings),
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap().join("folder");
+        fs::create_dir_all(root.join(".git/info")).unwrap();
+        prepare(&root);
+        let mut settings = WatchSettings::new(&root);
+        adapt(&mut settings);
+        let (sink, events) = channel();
+        let watcher = Watcher::start_on(backend, settings, move |event| {
+            // The test may be over.
+            sink.send(event).ok();
+        });
+        Self {
+            root,
+            watcher: watcher.unwrap(),
+            events,
+            _dir: Some(dir),
+        }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        fs::write(self.at(path), text).unwrap();
+    }
+
+    /// Returns everything that is reported of what happened until now.
+    fn heard(&self) -> Heard {
+        let (done, echoed) = channel();
+        self.watcher.echo(move || done.send(()).unwrap());
+        echoed.recv_timeout(DEADLINE).expect("no echo");
+        let mut heard = Heard::default();
+        for event in self.events.try_iter() {
+            heard.take(event);
+        }
+        heard
+    }
+}
+
+impl Heard {
+    fn take(&mut self, event: WatchEvent) {
+        match event {
+            WatchEvent::Changed(changes) => {
+                assert!(!changes.is_empty());
+                self.changes.extend(changes);
+            }
+            WatchEvent::Rescan(why) => self.rescans.push(why),
+            WatchEvent::GitMoved => self.git_moved += 1,
+            WatchEvent::RootGone => self.root_gone = true,
+            WatchEvent::Unwatched(_) => {}
+        }
+    }
+
+    /// Returns what was last said about a path.
+    fn kind(&self, of: &str) -> Option<ChangeKind> {
+        let of = path(of);
+        let last = self.changes.iter().rev().find(|change| change.path == of);
+        last.map(|change| change.kind)
+    }
+
+    /// Returns the paths that were reported.
+    fn paths(&self) -> BTreeSet<String> {
+        self.changes
+            .iter()
+            .map(|change| change.path.to_string())
+            .collect()
+    }
+
+    /// Returns whether a look at what was reported finds a change of this path.
+    fn covers(&self, of: &RepoPath) -> bool {
+        !self.rescans.is_empty()
+            || self.changes.iter().any(|change| {
+                change.path == *of
+                    || (change.kind == ChangeKind::Subtree && of.is_within(&change.path))
+            })
+    }
+}
+
+#[test]
+fn every_kind_of_change_has_its_word() {
+    use ChangeKind::{Attributes, Closed, Removed, Subtree, Written};
+    for backend in BOTH {
+        let scene = Scene::new(backend, |root| {
+            fs::create_dir_all(root.join("a/deep")).unwrap();
+            for name in ["old", "gone", "mode", "a/moved"] {
+                fs::write(root.join(name), "1").unwrap();
+            }
+        });
+        scene.write("new", "1");
+        scene.write("old", "22");
+        scene.write("a/deep/file", "1");
+        fs::remove_file(scene.at("gone")).unwrap();
+        fs::rename(scene.at("a/moved"), scene.at("moved")).unwrap();
+        std::os::unix::fs::symlink("/", scene.at("link")).unwrap();
+        fs::hard_link(scene.at("old"), scene.at("hard")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(scene.at("mode"), mode).unwrap();
+        fs::create_dir_all(scene.at("x/y")).unwrap();
+        fs::remove_dir(scene.at("x/y")).unwrap();
+        let open = fs::File::create(scene.at("open")).unwrap();
+        let heard = scene.heard();
+        for (of, kind) in [
+            ("new", Closed),
+            ("old", Closed),
+            ("a/deep/file", Closed),
+            ("gone", Removed),
+            ("a/moved", Removed),
+            ("moved", Closed),
+            ("link", Closed),
+            ("hard", Closed),
+            ("mode", Attributes),
+            ("x", Subtree),
+            ("open", Written),
+        ] {
+            assert_eq!(heard.kind(of), Some(kind), "{of} on {backend:?}: {heard:?}");
+        }
+        assert!(heard.covers(&path("x/y")));
+        drop(open);
+        assert_eq!(scene.heard().kind("open"), Some(Closed));
+        assert_eq!(scene.heard().paths(), BTreeSet::new());
+    }
+}
+
+#[test]
+fn ignored_and_foreign_things_are_silent() {
+    for backend in BOTH {
+        let scene = Scene::with(
+            backend,
+            |root| {
+                for dir in [
+                    "target/debug",
+                    "node_modules",
+                    "sub/.git",
+                    "sub/src",
+                    "keep",
+                ] {
+                    fs::create_dir_all(root.join(dir)).unwrap();
+                }
+                fs::write(root.join(".gitignore"), "target/\n*.o\n").unwrap();
+                fs::write(root.join(".git/info/exclude"), "*.secret\n").unwrap();
+                fs::write(root.join("../global"), "*.glob\n").unwrap();
+            },
+            |settings| {
+                settings.exclude = vec!["node_modules".to_owned()];
+                settings.global_excludes = Some(settings.root.join("../global"));
+            },
+        );
+        for name in [
+            "target/debug/a",
+            "node_modules/a",
+            "sub/src/a",
+            "sub/.git/HEAD",
+            "keep/a.o",
+            "keep/a.secret",
+            "keep/a.glob",
+            "keep/.a.swp",
+            "keep/a~",
+            ".git/FETCH_HEAD",
+            ".git/anything",
+        ] {
+            scene.write(name, "1");
+        }
+        scene.write("keep/a", "1");
+        let heard = scene.heard();
+        assert_eq!(heard.paths(), ["keep/a".to_owned()].into(), "{backend:?}");
+        assert_eq!(
+            (heard.git_moved, heard.rescans.len()),
+            (0, 0),
+            "{backend:?}"
+        );
+        // The root, `keep`, and `sub` for the day its repository goes.
+        assert_eq!(scene.watcher.summary().watched, 3);
+        assert_eq!(scene.watcher.summary().hint(), None);
+    }
+}
