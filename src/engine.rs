@@ -1,7 +1,418 @@
 //! The pure core: decides what happens next and never does it.
+//!
+//! One [`Engine`] belongs to one folder. [`Event`]s go in, [`Action`]s come out, and time is an
+//! argument. Nothing here opens a file, spawns a task or asks the clock, so every behaviour of
+//! the agent can be replayed in a test.
+//!
+//! Invariants:
+//! 1. At most one job is in flight per lane (tree, network); its outcome comes back as an event.
+//! 2. A notice is announced only for a push that the hub confirmed.
+//! 3. No event is ever muted. What an apply wrote comes back from the watcher as ordinary
+//!    changes, and the snapshot that follows finds nothing to commit.
+//! 4. No snapshot starts while the journal of an apply is open.
+//! 5. Every retry has a bound and jitter; without a cause nothing is committed, pushed or
+//!    announced.
+//! 6. The same settings, seed and events give the same actions.
+//!
+//! Absent: plans that survive a restart. After one the engine knows nothing and looks again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 pub mod action;
+mod chance;
+mod committing;
 pub mod event;
+pub mod guard;
+mod lanes;
 pub mod notice;
+mod publishing;
+mod receiving;
+mod report;
+pub mod settings;
+pub mod settle;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod timer;
+mod trouble;
+
+pub use report::FolderBasics;
+pub use settings::{Mode, PushWindows, Settings};
+
+use action::{Action, Trigger};
+use event::{Event, Request, RescanWhy, Trouble};
+use lanes::Lanes;
+use notice::Bell;
+use receiving::{Made, Receiving};
+use report::Record;
+use settle::Settle;
+use status::Counters;
+use timer::{Moment, Site, Timer, Timers};
+use trouble::Outages;
+
+use crate::names::{ObjectId, RepoPath};
+
+/// The state machine of one folder.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    settings: Settings,
+    rng: chance::Chance,
+    actions: VecDeque<Action>,
+    timers: Timers,
+    lanes: Lanes,
+    settle: Settle,
+    outages: Outages,
+    bell: Bell,
+    receiving: Receiving,
+    /// What waited here has been committed for the merge that comes next.
+    flushed: bool,
+    /// The merge that was made last and is not on the hub yet.
+    made: Option<Made>,
+    /// Since when a full look waits for young removals.
+    young_since: Option<Moment>,
+    record: Record,
+    counters: Counters,
+
+    /// Whether the start, or the end of an interrupted apply, is behind us.
+    recovered: bool,
+    id: Option<String>,
+    /// The tip of the branch here.
+    tip: Option<ObjectId>,
+    /// What the hub said last.
+    hub: Hub,
+    /// The hub's tip that our tip is known to contain.
+    contained: Option<ObjectId>,
+
+    /// A full look is wanted, and why.
+    scan: Option<Trigger>,
+    /// A fetch is wanted, and why.
+    fetch: Option<FetchWhy>,
+    /// A push may start: its window is over.
+    push_now: bool,
+    /// Since when the hub lacks our tip.
+    unpushed_since: Option<Moment>,
+    /// How often the hub refused us because others were first.
+    rejections: u32,
+    /// A confirmed push that could not be announced before the identity was known.
+    unannounced: Option<ObjectId>,
+    /// How many commits came since the last maintenance, and when the last one did.
+    since_maintenance: u32,
+
+    paused: Option<Pause>,
+    stopping: bool,
+    /// A person asked for a push and a receive that are otherwise manual.
+    asked_push: bool,
+    asked_receive: bool,
+    /// What the guards hold may pass with the next job of its kind.
+    approved_snapshot: bool,
+    approved_apply: bool,
+    /// Deferred paths are to be looked at again, and how long to wait for the time after.
+    release: bool,
+    release_wait: Duration,
+
+    /// The transports over which notices can arrive now.
+    live: BTreeSet<&'static str>,
+}
+
+/// What we know of the hub's branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hub {
+    /// It was not asked yet.
+    Unknown,
+    /// This was its tip at an earlier start.
+    Seen(ObjectId),
+    /// It refused a push, so it has something else than this by now.
+    Stale(Option<ObjectId>),
+    /// It has no such branch.
+    Empty,
+    /// It had a branch and has none now: nothing is pushed until a person says so.
+    Emptied,
+    /// This is its tip.
+    At(ObjectId),
+}
+
+impl Hub {
+    fn tip(self) -> Option<ObjectId> {
+        match self {
+            Self::Seen(tip) | Self::At(tip) => Some(tip),
+            Self::Stale(tip) => tip,
+            Self::Unknown | Self::Empty | Self::Emptied => None,
+        }
+    }
+
+    fn was_asked(self) -> bool {
+        match self {
+            Self::Unknown | Self::Seen(_) | Self::Stale(_) => false,
+            Self::Empty | Self::Emptied | Self::At(_) => true,
+        }
+    }
+}
+
+/// Why a fetch is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FetchWhy {
+    /// Somebody rang: for this commit, if they said which.
+    Rung(Option<ObjectId>),
+    /// Start, poll, a refused push, a transport that came up, a person.
+    Due,
+}
+
+/// A pause that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pause {
+    since: Moment,
+}
+
+impl Engine {
+    /// Creates the engine of a folder. Its first action is to recover, then it looks at
+    /// everything and asks the hub.
+    ///
+    /// `seed` decides the jitter; equal seeds and events give equal actions.
+    pub fn new(settings: Settings, seed: u64, now: Moment) -> Self {
+        let mut engine = Self {
+            settle: Settle::new(settings.settle),
+            settings,
+            rng: chance::Chance::new(seed),
+            actions: VecDeque::new(),
+            timers: Timers::default(),
+            lanes: Lanes::default(),
+            outages: Outages::default(),
+            bell: Bell::new(now),
+            receiving: Receiving::Idle,
+            flushed: false,
+            made: None,
+            young_since: None,
+            record: Record::new(now),
+            counters: Counters::default(),
+            recovered: false,
+            id: None,
+            tip: None,
+            hub: Hub::Unknown,
+            contained: None,
+            scan: Some(Trigger::Start),
+            fetch: Some(FetchWhy::Due),
+            push_now: false,
+            unpushed_since: None,
+            rejections: 0,
+            unannounced: None,
+            since_maintenance: 0,
+            paused: None,
+            stopping: false,
+            asked_push: false,
+            asked_receive: false,
+            approved_snapshot: false,
+            approved_apply: false,
+            release: false,
+            release_wait: RELEASE_FIRST,
+            live: BTreeSet::new(),
+        };
+        engine.arm_poll(now);
+        engine.arm_rescan(now);
+        engine.advance(now);
+        engine
+    }
+
+    /// Takes in one thing that happened.
+    pub fn handle_event(&mut self, now: Moment, event: Event) {
+        match event {
+            Event::Changed(changes) => self.on_changed(now, &changes),
+            Event::Rescan(why) => self.on_rescan(now, why),
+            Event::GitMoved => self.on_git_moved(now),
+            Event::Recovered(recovered) => self.on_recovered(now, recovered),
+            Event::Stored { commit } => self.on_stored(now, commit),
+            Event::Snapshotted(outcome) => self.on_snapshotted(now, outcome),
+            Event::Merged(outcome) => self.on_merged(now, outcome),
+            Event::Applied(outcome) => self.on_applied(now, outcome),
+            Event::Fetched(outcome) => self.on_fetched(now, outcome),
+            Event::Pushed(outcome) => self.on_pushed(now, outcome),
+            Event::Maintained(_) => self.on_maintained(),
+            Event::Identified(id) => self.on_identified(id),
+            Event::Noticed(notice) => self.on_noticed(now, &notice),
+            Event::Transport { name, online } => self.on_transport(now, name, online),
+            Event::Asked(request) => self.on_asked(now, request),
+            Event::Woke => self.on_woke(now),
+        }
+        self.advance(now);
+    }
+
+    /// Does what is due. To be called when [`poll_timeout`](Self::poll_timeout) has come; a call
+    /// too early or too often does nothing.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        while let Some(timer) = self.timers.take_due(now) {
+            match timer {
+                Timer::Retry(_) | Timer::Reserve | Timer::Bell | Timer::Young => {}
+                Timer::Push => self.push_now = true,
+                Timer::Poll => {
+                    self.arm_poll(now);
+                    if self.settings.receive == Mode::Auto {
+                        self.want_fetch(FetchWhy::Due);
+                    }
+                }
+                Timer::Rescan => {
+                    self.arm_rescan(now);
+                    self.want_scan(Trigger::Scan);
+                }
+                Timer::Resume => self.on_asked(now, Request::Resume),
+                Timer::Release => self.release = true,
+                Timer::Maintain => self.maintain(now),
+            }
+        }
+        self.advance(now);
+    }
+
+    /// Returns when [`handle_timeout`](Self::handle_timeout) is to be called next.
+    ///
+    /// May change with every call that takes `&mut self`.
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        let timers = self.timers.next();
+        let settle = self.may_snapshot().then(|| self.settle.ripe_at()).flatten();
+        timers.into_iter().chain(settle).min()
+    }
+
+    /// Returns the next thing to do, if there is one.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Returns whether nothing is going on and nothing is about to: both lanes idle, no change
+    /// and no push waiting. The slow timers (poll, rescan, maintenance) do not count, and what
+    /// is held or paused is not about to happen.
+    pub fn is_idle(&self) -> bool {
+        self.actions.is_empty() && self.is_quiet()
+    }
+
+    /// Whether the engine itself waits for nothing, whoever may still have to carry out what it
+    /// asked for.
+    fn is_quiet(&self) -> bool {
+        if !self.lanes.is_free() {
+            return false;
+        }
+        if self.paused.is_some() || self.stopping {
+            return true;
+        }
+        if !self.recovered || self.outages.is_retrying() {
+            return self.is_held_up();
+        }
+        let tree = self.settle.is_empty() && self.scan.is_none() || self.is_stopped(Site::Snapshot);
+        let receive = !self.wants_merge() && self.receiving == Receiving::Idle && !self.release
+            || self.is_stopped(Site::Receive)
+            || self.is_stopped(Site::Push);
+        let fetch = self.fetch.is_none() || self.is_stopped(Site::Fetch);
+        let push = !self.wants_push() || self.is_stopped(Site::Push) || self.wants_merge();
+        tree && receive && fetch && push
+    }
+
+    /// Returns whether the folder is idle, the hub has all that we have and we have all that it
+    /// has, as far as it told us.
+    pub fn is_synced(&self) -> bool {
+        let published = !self.settings.has_hub
+            || self.hub.was_asked() && self.tip == self.hub.tip() && self.outages.worst().is_none();
+        self.is_idle() && self.paused.is_none() && self.trouble().is_none() && published
+    }
+
+    /// Returns the gravest trouble that goes on.
+    pub fn trouble(&self) -> Option<&Trouble> {
+        self.outages.worst().map(|(trouble, _)| trouble)
+    }
+
+    /// Takes other settings from now on.
+    pub fn reconfigure(&mut self, now: Moment, settings: Settings) {
+        self.settle.set_windows(settings.settle);
+        let other_hub = settings.has_hub != self.settings.has_hub;
+        let auto_push = settings.push_mode == Mode::Auto && self.settings.push_mode != Mode::Auto;
+        self.settings = settings;
+        if other_hub {
+            self.hub = Hub::Unknown;
+            self.contained = None;
+        }
+        self.want_fetch(FetchWhy::Due);
+        if auto_push {
+            self.push_now = true;
+        }
+        self.arm_poll(now);
+        self.arm_rescan(now);
+        self.advance(now);
+    }
+
+    fn on_identified(&mut self, id: String) {
+        self.id = Some(id);
+        if let Some(commit) = self.unannounced.take() {
+            self.announce(commit);
+        }
+    }
+
+    fn on_asked(&mut self, now: Moment, request: Request) {
+        const ALL: [Site; 4] = [Site::Snapshot, Site::Receive, Site::Fetch, Site::Push];
+        match request {
+            Request::Sync => {
+                self.retry_at_once(&ALL, false);
+                self.want_scan(Trigger::Asked);
+                self.want_fetch(FetchWhy::Due);
+                self.asked_push = true;
+                self.asked_receive = true;
+                self.push_now = true;
+            }
+            Request::Pause(limit) => {
+                self.paused = Some(Pause { since: now });
+                self.timers.clear(Timer::Resume);
+                if let Some(limit) = limit {
+                    self.timers.set(Timer::Resume, now + limit);
+                }
+            }
+            Request::Resume => {
+                self.timers.clear(Timer::Resume);
+                if self.paused.take().is_some() {
+                    self.want_scan(Trigger::Scan);
+                    self.want_fetch(FetchWhy::Due);
+                }
+                self.retry_at_once(&ALL, false);
+            }
+            Request::Approve => {
+                self.retry_at_once(&ALL, false);
+                let held = |engine: &Self, site| {
+                    let trouble = engine.outages.at(site);
+                    trouble.is_some_and(|t| t.recovery == event::Recovery::Hold)
+                };
+                self.approved_snapshot = self.record.has_held_here() || held(self, Site::Snapshot);
+                self.approved_apply = self.record.has_incoming_held() || held(self, Site::Receive);
+                self.release = true;
+                self.want_scan(Trigger::Asked);
+                if self.hub == Hub::Emptied {
+                    self.hub = Hub::Empty;
+                    self.push_now = true;
+                    self.went_well(Site::Push);
+                }
+            }
+            Request::Stop => self.stopping = true,
+        }
+    }
+
+    fn on_woke(&mut self, now: Moment) {
+        self.retry_at_once(&[Site::Fetch, Site::Push], true);
+        self.on_rescan(now, RescanWhy::Resume);
+        self.want_fetch(FetchWhy::Due);
+    }
+
+    /// Whether a place is stopped until a person acts or a long time has passed.
+    fn is_stopped(&self, site: Site) -> bool {
+        self.outages
+            .at(site)
+            .is_some_and(|trouble| trouble.recovery != event::Recovery::Retry)
+    }
+
+    /// Whether the start itself is stopped, not merely being tried again.
+    fn is_held_up(&self) -> bool {
+        !self.outages.is_retrying() && self.is_stopped(Site::Snapshot)
+    }
+}
+
+/// The first wait before deferred paths are looked at again; doubles up to [`RELEASE_MAX`].
+const RELEASE_FIRST: Duration = Duration::from_secs(10);
+const RELEASE_MAX: Duration = Duration::from_secs(300);
+
+/// The name of the transport that is no bell: the slow poll.
+const TRANSPORT_POLL: &str = "poll";
+
+/// Paths that wait and why, by path.
+type Reasons = BTreeMap<RepoPath, String>;

@@ -38,7 +38,9 @@ pub enum Job {
         /// The hub's tip.
         hub: ObjectId,
     },
-    /// Bring the work tree, the index and the branch to this commit, which contains our tip.
+    /// Bring the work tree, the index and the branch to this commit, which contains our tip. If
+    /// it is our tip: only release what was deferred or waits for approval, where that is
+    /// possible now.
     Apply {
         /// The commit.
         target: ObjectId,

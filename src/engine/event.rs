@@ -36,6 +36,8 @@ pub enum Event {
     Pushed(Pushed),
     /// Outcome of [`Job::Maintain`](super::action::Job::Maintain).
     Maintained(Result<(), Trouble>),
+    /// The folder's identity became known: the first contact with a hub wrote `autosync.id`.
+    Identified(String),
     /// A peer says that it pushed. A hint, already checked for form by the transport.
     Noticed(Notice),
     /// A transport came up (then one fetch is due) or went down (then the poll is faster).
@@ -236,6 +238,9 @@ pub struct Applied {
     pub host: Option<String>,
     /// Set if the job could not be done.
     pub blocked: Option<Trouble>,
+    /// Whether the journal is still open. Then [`Job::Recover`](super::action::Job::Recover)
+    /// comes before anything else is done with the tree.
+    pub unfinished: bool,
 }
 
 /// What a fetch came to.
@@ -367,6 +372,16 @@ pub enum Code {
     Watches,
     /// Something that should not happen happened.
     Internal,
+}
+
+impl Code {
+    /// Returns the word for scripts, as in `status --json`: `mass-delete`.
+    pub fn word(self) -> String {
+        serde_json::to_value(self)
+            .ok()
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .unwrap_or_default()
+    }
 }
 
 impl Trouble {

@@ -1,6 +1,17 @@
 //! The message from host to host: "commit C of folder F is on the hub".
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::timer::Moment;
 use crate::names::ObjectId;
+
+/// So many notices may bring nothing new before they are slowed down.
+const BURST: u32 = 10;
+/// How long it takes until one more may.
+const REFILL: Duration = Duration::from_secs(5);
+/// So many commits are remembered as known.
+const KNOWN: usize = 64;
 
 /// A hint that the hub has something new. It never carries anything that is executed or fetched
 /// from unchecked.
@@ -16,4 +27,88 @@ pub struct Notice {
     pub host: String,
     /// Grows with every notice of a host since its start.
     pub sequence: u64,
+}
+
+/// What the engine remembers to tell news from noise.
+#[derive(Debug, Clone)]
+pub(super) struct Bell {
+    known: VecDeque<ObjectId>,
+    tokens: u32,
+    refilled: Moment,
+    sequence: u64,
+}
+
+impl Bell {
+    /// Creates a bell that knows nothing, with a full bucket.
+    pub(super) fn new(now: Moment) -> Self {
+        Self {
+            known: VecDeque::new(),
+            tokens: BURST,
+            refilled: now,
+            sequence: 0,
+        }
+    }
+
+    /// Remembers a commit that needs no fetch.
+    pub(super) fn know(&mut self, commit: ObjectId) {
+        if !self.is_known(commit) {
+            self.known.push_back(commit);
+            while self.known.len() > KNOWN {
+                self.known.pop_front();
+            }
+        }
+    }
+
+    /// Returns whether this commit needs no fetch.
+    pub(super) fn is_known(&self, commit: ObjectId) -> bool {
+        self.known.contains(&commit)
+    }
+
+    /// Returns whether a notice may be about something that we do not have.
+    ///
+    /// Our own echo and commits that we know are no news; neither is another folder or branch.
+    pub(super) fn is_news(
+        &self,
+        notice: &Notice,
+        id: Option<&str>,
+        branch: &str,
+        host: &str,
+    ) -> bool {
+        id.is_none_or(|id| notice.folder == id)
+            && notice.branch == branch
+            && notice.host != host
+            && notice.commit.is_none_or(|commit| !self.is_known(commit))
+    }
+
+    /// Returns when a notice may lead to a fetch: now, or when the bucket has a token again.
+    pub(super) fn next(&mut self, now: Moment) -> Moment {
+        self.refill(now);
+        if self.tokens > 0 {
+            now
+        } else {
+            self.refilled + REFILL
+        }
+    }
+
+    /// Charges a notice whose fetch brought nothing new.
+    pub(super) fn charge(&mut self, now: Moment) {
+        self.refill(now);
+        self.tokens = self.tokens.saturating_sub(1);
+    }
+
+    /// Returns the number of the next notice that we send.
+    pub(super) fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    fn refill(&mut self, now: Moment) {
+        while self.tokens < BURST && now.since(self.refilled) >= REFILL {
+            self.tokens += 1;
+            self.refilled = self.refilled + REFILL;
+        }
+        if self.tokens >= BURST {
+            self.refilled = now;
+        }
+    }
 }

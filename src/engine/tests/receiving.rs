@@ -1,0 +1,269 @@
+//! What others pushed: notices, merges, applies.
+
+use super::*;
+
+/// The hub is at commit 9 and the fetch said so.
+fn heard_of_nine() -> Folder {
+    let mut folder = Folder::quiet();
+    folder.rung(9);
+    assert_eq!(folder.jobs(), [Job::Fetch]);
+    folder.fetched(9);
+    folder
+}
+
+#[test]
+fn what_came_is_merged_and_applied() {
+    let mut folder = heard_of_nine();
+    assert_eq!(folder.jobs(), [merge(9)]);
+    folder.event(Event::Merged(Merged::FastForward { target: oid(9) }));
+    assert_eq!(folder.jobs(), [apply(9)]);
+    folder.event(Event::Applied(Applied {
+        tip: Some(oid(9)),
+        paths: vec![path("a")],
+        count: 1,
+        host: Some("server".to_owned()),
+        ..Applied::default()
+    }));
+    assert_eq!(
+        folder.actions(),
+        [Action::Tell(Tell::Received {
+            host: Some("server".to_owned()),
+            paths: vec![path("a")],
+            count: 1
+        })]
+    );
+    assert!(folder.engine.is_synced());
+}
+
+#[test]
+fn what_waits_here_is_committed_before_it_is_merged_over() {
+    let mut folder = Folder::quiet();
+    folder.change("a", ChangeKind::Written);
+    folder.rung(9);
+    folder.fetched(9);
+    assert_eq!(
+        folder.jobs(),
+        [Job::Fetch, snapshot(&["a"], Trigger::Merge)],
+        "even a file that is not settled"
+    );
+    folder.snapshotted(Snapshotted {
+        busy: vec![Waiting {
+            path: path("a"),
+            why: "open for writing".to_owned(),
+        }],
+        tip: Some(oid(1)),
+        ..Snapshotted::default()
+    });
+    assert_eq!(folder.jobs(), [merge(9)], "a busy file does not hold it up");
+}
+
+#[test]
+fn a_merge_is_on_the_hub_before_it_is_in_the_tree() {
+    let mut folder = heard_of_nine();
+    folder.event(Event::Merged(Merged::Created {
+        commit: oid(10),
+        copies: vec![],
+    }));
+    assert_eq!(folder.jobs(), [merge(9), push(10)]);
+    folder.saved("a");
+    folder.pass(500);
+    assert_eq!(folder.jobs(), [], "the tree is kept free for a second");
+    folder.confirmed(10);
+    assert_eq!(folder.jobs(), [apply(10)]);
+    folder.applied(10);
+    assert_eq!(folder.jobs(), [snapshot(&["a"], Trigger::Edit)]);
+}
+
+#[test]
+fn a_commit_made_while_a_merge_is_pushed_is_merged_before_the_apply() {
+    let mut folder = heard_of_nine();
+    folder.event(Event::Merged(Merged::Created {
+        commit: oid(10),
+        copies: vec![],
+    }));
+    folder.saved("a");
+    folder.pass(1_500);
+    assert_eq!(
+        folder.jobs(),
+        [merge(9), push(10), snapshot(&["a"], Trigger::Edit)]
+    );
+    folder.committed(2, &["a"]);
+    folder.confirmed(10);
+    assert_eq!(folder.jobs(), [merge(10)], "not applied over the new tip");
+}
+
+#[test]
+fn a_refused_merge_is_made_again_from_what_the_hub_has_now() {
+    let mut folder = heard_of_nine();
+    folder.event(Event::Merged(Merged::Created {
+        commit: oid(10),
+        copies: vec![],
+    }));
+    folder.event(Event::Pushed(Pushed::Rejected));
+    assert_eq!(folder.jobs(), [merge(9), push(10), Job::Fetch]);
+    folder.fetched(11);
+    assert_eq!(folder.jobs(), [merge(11)]);
+}
+
+#[test]
+fn refused_pushes_back_off_with_jitter_and_are_a_trouble_after_eight() {
+    let mut folder = Folder::quiet();
+    folder.edit(2, "a");
+    assert_eq!(folder.jobs(), [push(2)]);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        folder.event(Event::Pushed(Pushed::Rejected));
+        let mut waited = 0;
+        let mut jobs = folder.jobs();
+        while jobs.is_empty() {
+            waited += folder.next_timer();
+            jobs = folder.jobs();
+        }
+        assert_eq!(jobs, [Job::Fetch]);
+        waits.push(waited);
+        folder.fetched(1);
+        assert_eq!(folder.jobs(), [merge(1)]);
+        folder.event(Event::Merged(Merged::UpToDate { tip: oid(2) }));
+        assert_eq!(folder.jobs(), [push(2)]);
+    }
+    assert_eq!(waits[0], 0, "the first is tried again at once");
+    assert!(waits.iter().all(|wait| *wait <= 30_000), "{waits:?}");
+    assert!(waits[8..].iter().any(|wait| *wait > 2_000), "{waits:?}");
+    assert_eq!(folder.status().code, "contended");
+    folder.confirmed(2);
+    assert_eq!(folder.status().state, State::Idle);
+}
+
+#[test]
+fn with_push_off_a_merge_is_applied_and_stays_here() {
+    let mut folder = Folder::quiet_with(Settings {
+        push_mode: Mode::Off,
+        ..settings()
+    });
+    folder.rung(9);
+    folder.fetched(9);
+    folder.event(Event::Merged(Merged::Created {
+        commit: oid(10),
+        copies: vec![],
+    }));
+    assert_eq!(folder.jobs(), [Job::Fetch, merge(9), apply(10)]);
+    folder.applied(10);
+    folder.pass(30_000);
+    assert_eq!(folder.jobs(), []);
+    assert!(folder.engine.is_idle());
+}
+
+#[test]
+fn our_own_echo_and_known_commits_are_no_news() {
+    let mut folder = Folder::quiet();
+    folder.event(Event::Noticed(notice("laptop", Some(oid(7)))));
+    folder.event(Event::Noticed(notice("server", Some(oid(1)))));
+    let other_branch = Notice {
+        branch: "side".to_owned(),
+        ..notice("server", Some(oid(7)))
+    };
+    folder.event(Event::Noticed(other_branch));
+    assert_eq!(folder.jobs(), []);
+}
+
+#[test]
+fn the_echo_of_a_push_that_is_not_confirmed_yet_is_no_news() {
+    let mut folder = Folder::quiet();
+    folder.edit(2, "a");
+    folder.event(Event::Noticed(notice("", Some(oid(2)))));
+    folder.confirmed(2);
+    assert_eq!(folder.jobs(), [push(2)]);
+}
+
+#[test]
+fn ten_thousand_notices_are_few_fetches() {
+    let mut folder = Folder::quiet();
+    let mut fetches = 0;
+    for _ in 0..10_000 {
+        folder.event(Event::Noticed(notice("server", None)));
+        folder.pass(1);
+        for job in folder.jobs() {
+            assert_eq!(job, Job::Fetch);
+            fetches += 1;
+            folder.fetched(1);
+        }
+    }
+    assert!((10..=13).contains(&fetches), "{fetches}");
+}
+
+#[test]
+fn notices_that_bring_something_are_never_slowed_down() {
+    let mut folder = Folder::quiet();
+    for number in 10..60 {
+        folder.rung(number);
+        assert_eq!(folder.jobs(), [Job::Fetch]);
+        folder.fetched(number);
+        folder.event(Event::Merged(Merged::FastForward {
+            target: oid(number),
+        }));
+        folder.applied(number);
+        assert_eq!(folder.jobs(), [merge(number), apply(number)]);
+    }
+}
+
+#[test]
+fn a_delete_that_may_be_half_of_a_rename_holds_a_merge_up_for_its_window() {
+    let mut folder = Folder::quiet();
+    folder.change("f", ChangeKind::Removed);
+    folder.rung(9);
+    folder.fetched(9);
+    assert_eq!(folder.jobs(), [Job::Fetch]);
+    folder.saved("f");
+    folder.pass(200);
+    assert_eq!(folder.jobs(), [snapshot(&["f"], Trigger::Merge)]);
+}
+
+#[test]
+fn endless_deletes_do_not_hold_a_merge_up_for_ever() {
+    let mut folder = Folder::quiet();
+    folder.rung(9);
+    folder.change("f", ChangeKind::Removed);
+    folder.fetched(9);
+    folder.actions();
+    let mut waited = 0;
+    while folder.jobs().is_empty() {
+        waited += 50;
+        assert!(waited < 5_000);
+        folder.change(&format!("f{waited}"), ChangeKind::Removed);
+        folder.pass(50);
+    }
+}
+
+#[test]
+fn the_hub_is_polled_slower_while_a_transport_is_live() {
+    let mut folder = Folder::quiet();
+    let fetches_in = |folder: &mut Folder, seconds: u64| {
+        let mut count = 0;
+        for _ in 0..seconds {
+            folder.pass(1_000);
+            for job in folder.jobs() {
+                if job == Job::Fetch {
+                    count += 1;
+                    folder.fetched(1);
+                } else {
+                    folder.snapshotted(Snapshotted::default());
+                }
+            }
+        }
+        count
+    };
+    let polled = fetches_in(&mut folder, 600);
+    assert!((9..=11).contains(&polled), "{polled}");
+    folder.event(Event::Transport {
+        name: "hub",
+        online: true,
+    });
+    let polled = fetches_in(&mut folder, 3_600);
+    assert!((6..=8).contains(&polled), "{polled}");
+    folder.event(Event::Transport {
+        name: "hub",
+        online: false,
+    });
+    let polled = fetches_in(&mut folder, 600);
+    assert!((9..=11).contains(&polled), "{polled}");
+}

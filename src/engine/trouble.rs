@@ -1,0 +1,180 @@
+//! Troubles: which one is going on where, when to try again, and when to say so.
+//!
+//! Invariants:
+//! 1. Every retry has a bound and jitter, so that hosts that failed together do not come back
+//!    together.
+//! 2. A problem is told once per outage and place, its end once.
+//! 3. A hold is looked at again now and then: a freed disk goes on by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Engine;
+use super::action::{Action, Tell};
+use super::event::{Code, Recovery, Trouble};
+use super::timer::{Moment, Site, Timer};
+
+/// A passing fault is told when it has lasted this long: everybody's network blinks.
+const TELL_RETRY: Duration = Duration::from_secs(15);
+/// The user knows of their own rebase, but may have forgotten it after this long.
+const TELL_PAUSE: Duration = Duration::from_secs(45);
+/// After a change, a hold is looked at again at most this often.
+const HOLD_GAP: Duration = Duration::from_secs(10);
+/// From so many refused pushes in a row on, it is a trouble and not the weather.
+pub(super) const CONTENDED: u32 = 8;
+
+/// Everything that is in the way now.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outages {
+    sites: BTreeMap<Site, Outage>,
+    told: BTreeSet<Code>,
+}
+
+/// One trouble that goes on.
+#[derive(Debug, Clone)]
+struct Outage {
+    trouble: Trouble,
+    since: Moment,
+    last_try: Moment,
+    tries: u32,
+}
+
+impl Outages {
+    /// Returns the gravest trouble and since when it is there.
+    pub(super) fn worst(&self) -> Option<(&Trouble, Moment)> {
+        self.sites
+            .values()
+            .max_by_key(|outage| outage.trouble.recovery)
+            .map(|outage| (&outage.trouble, outage.since))
+    }
+
+    /// Returns the trouble at this place.
+    pub(super) fn at(&self, site: Site) -> Option<&Trouble> {
+        self.sites.get(&site).map(|outage| &outage.trouble)
+    }
+
+    /// Returns whether a passing fault is being tried again.
+    pub(super) fn is_retrying(&self) -> bool {
+        self.sites
+            .values()
+            .any(|outage| outage.trouble.recovery == Recovery::Retry)
+    }
+}
+
+impl Engine {
+    /// Notes that something failed here, plans the next try, and says so when it is time.
+    pub(super) fn failed(&mut self, now: Moment, site: Site, trouble: Trouble) {
+        let outage = self.outages.sites.entry(site).or_insert_with(|| Outage {
+            trouble: trouble.clone(),
+            since: now,
+            last_try: now,
+            tries: 0,
+        });
+        if outage.trouble.recovery != trouble.recovery {
+            outage.tries = 0;
+        }
+        outage.tries = outage.tries.saturating_add(1);
+        outage.last_try = now;
+        let (recovery, code, tries) = (trouble.recovery, trouble.code, outage.tries);
+        outage.trouble = trouble;
+        let wait = self.retry_wait(recovery, code, tries);
+        self.timers.set(Timer::Retry(site), now + wait);
+        self.tell_trouble(now, site);
+    }
+
+    /// Notes a trouble that does not decide by itself when it is tried again.
+    pub(super) fn troubled(&mut self, now: Moment, site: Site, trouble: Trouble) {
+        let since = self.outages.sites.get(&site).map_or(now, |old| old.since);
+        let outage = Outage {
+            trouble,
+            since,
+            last_try: now,
+            tries: 1,
+        };
+        self.outages.sites.insert(site, outage);
+        self.tell_trouble(now, site);
+    }
+
+    /// Notes that work at this place went well.
+    pub(super) fn went_well(&mut self, site: Site) {
+        self.timers.clear(Timer::Retry(site));
+        if self.outages.sites.remove(&site).is_some()
+            && self.outages.sites.is_empty()
+            && !std::mem::take(&mut self.outages.told).is_empty()
+        {
+            self.actions.push_back(Action::Tell(Tell::Solved));
+        }
+    }
+
+    /// Lets everything that waits for another try be tried at once, but for `only_passing`: then
+    /// what needs a person keeps waiting.
+    pub(super) fn retry_at_once(&mut self, sites: &[Site], only_passing: bool) {
+        for site in sites {
+            let held = self
+                .outages
+                .at(*site)
+                .is_some_and(|trouble| trouble.recovery == Recovery::Hold);
+            if !(held && only_passing) {
+                self.timers.clear(Timer::Retry(*site));
+            }
+        }
+    }
+
+    /// The gate is open again for one place, so it need not wait at the other.
+    pub(super) fn end_pause(&mut self, site: Site) {
+        let is_pause = self
+            .outages
+            .at(site)
+            .is_some_and(|trouble| trouble.recovery == Recovery::Pause);
+        if is_pause {
+            self.timers.clear(Timer::Retry(site));
+        }
+    }
+
+    /// A change is a reason to look again at what was held, not too often.
+    pub(super) fn look_again_after_change(&mut self, now: Moment, site: Site) {
+        if let Some(outage) = self.outages.sites.get(&site)
+            && outage.trouble.recovery == Recovery::Hold
+            && self.timers.is_set(Timer::Retry(site))
+        {
+            let gap = self.rng.jitter(HOLD_GAP, 0.8, 1.2);
+            let at = now.max(outage.last_try + gap);
+            self.timers.set_earlier(Timer::Retry(site), at);
+        }
+    }
+
+    fn retry_wait(&mut self, recovery: Recovery, code: Code, tries: u32) -> Duration {
+        let doublings = tries.saturating_sub(1).min(10);
+        let growing = |first: Duration| first.saturating_mul(1 << doublings);
+        let seconds = Duration::from_secs;
+        match recovery {
+            Recovery::Retry => {
+                let wait = growing(seconds(1)).min(seconds(60));
+                self.rng.jitter(wait, 0.5, 1.0)
+            }
+            Recovery::Pause => {
+                let wait = growing(Duration::from_millis(200)).min(seconds(5));
+                self.rng.jitter(wait, 0.7, 1.0)
+            }
+            Recovery::Hold if matches!(code, Code::Auth | Code::HostKey) => {
+                self.rng.jitter(seconds(15 * 60), 1.0, 1.2)
+            }
+            Recovery::Hold => self.rng.jitter(seconds(300), 0.2, 1.0),
+        }
+    }
+
+    fn tell_trouble(&mut self, now: Moment, site: Site) {
+        let Some(outage) = self.outages.sites.get(&site) else {
+            return;
+        };
+        let patience = match outage.trouble.recovery {
+            Recovery::Retry => TELL_RETRY,
+            Recovery::Pause => TELL_PAUSE,
+            Recovery::Hold => Duration::ZERO,
+        };
+        if now.since(outage.since) >= patience && self.outages.told.insert(outage.trouble.code) {
+            let trouble = outage.trouble.clone();
+            self.actions.push_back(Action::Tell(Tell::Problem(trouble)));
+        }
+    }
+}
