@@ -21,7 +21,12 @@ use crate::git::objects::{Identity, Objects};
 use crate::git::{Git, GitError, io_trouble};
 use crate::names::{ObjectId, RepoPath};
 
+pub mod filter;
+pub mod message;
+pub mod pack;
 pub mod publish;
+pub mod scan;
+pub mod stable;
 
 /// What the configuration says about one folder, as its repository needs it.
 #[derive(Debug, Clone)]

@@ -9,7 +9,8 @@
 //! Absent: packs of many new blobs; see `repo::snapshot`.
 
 use std::cell::RefCell;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Stdio};
 
 use super::tree::{self, Line};
@@ -267,6 +268,35 @@ impl Objects {
             ["--stdin", "--no-filters"],
             content,
         )?)?)
+    }
+
+    /// Writes a large file as a blob, in pieces, its bytes as they are.
+    ///
+    /// Returns `None` if the file did not have `size` bytes. `path` is where it is, for a
+    /// repository that only the program can write to.
+    pub fn write_blob_from(
+        &self,
+        file: &mut impl Read,
+        size: u64,
+        path: &Path,
+    ) -> Result<Option<ObjectId>, GitError> {
+        let Backend::Library(repo) = &self.backend else {
+            let mut command = self.git.command("hash-object");
+            command.args(["-w", "--no-filters", "--"]).arg(path);
+            let out = super::run(&mut command, b"", super::LOCAL, "hash-object")?.stdout;
+            return Ok(Some(ObjectId::from_hex(out)?));
+        };
+        let odb = repo.odb()?;
+        let length = usize::try_from(size).map_err(|_| unparsable("size", b"too large"))?;
+        let mut writer = odb.writer(length, git2::ObjectType::Blob)?;
+        let copied = io::copy(&mut file.take(size), &mut writer);
+        match copied {
+            Ok(copied) if copied == size => {}
+            Ok(_) => return Ok(None),
+            Err(error) => return Err(GitError::io(path, error)),
+        }
+        let oid = writer.finalize()?;
+        Ok(Some(ObjectId::from_bytes(oid.as_bytes())?))
     }
 
     /// Returns the content of a blob.

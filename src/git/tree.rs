@@ -5,8 +5,10 @@
 //!
 //! Absent: any check of names. Dangerous names are refused before they get here.
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::objects::Objects;
 use super::{GitError, unparsable};
@@ -274,4 +276,81 @@ fn walk(
         prefix.truncate(start);
     }
     Ok(())
+}
+
+/// A directory by name.
+type Listing = Rc<BTreeMap<Vec<u8>, Entry>>;
+
+/// Fast look-up of many paths in one tree.
+#[derive(Debug)]
+pub struct Lookup<'a> {
+    objects: &'a Objects,
+    root: Option<ObjectId>,
+    read: RefCell<BTreeMap<ObjectId, Listing>>,
+}
+
+impl<'a> Lookup<'a> {
+    /// Looks into a tree; `None` is the empty one.
+    pub fn new(objects: &'a Objects, root: Option<ObjectId>) -> Self {
+        Self {
+            objects,
+            root,
+            read: RefCell::default(),
+        }
+    }
+
+    /// Returns what stands at a path, directories included.
+    pub fn get(&self, path: &RepoPath) -> Result<Option<Entry>, GitError> {
+        let Some(root) = self.root else {
+            return Ok(None);
+        };
+        let mut at = Entry {
+            mode: DIRECTORY,
+            id: root,
+        };
+        for name in path.components() {
+            if !at.is_tree() {
+                return Ok(None);
+            }
+            match self.directory(at.id)?.get(name) {
+                Some(entry) => at = *entry,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    fn directory(&self, id: ObjectId) -> Result<Listing, GitError> {
+        if let Some(known) = self.read.borrow().get(&id) {
+            return Ok(Rc::clone(known));
+        }
+        let lines = self.objects.tree(id)?;
+        let listing: Rc<BTreeMap<_, _>> = Rc::new(
+            lines
+                .into_iter()
+                .map(|line| (line.name, line.entry))
+                .collect(),
+        );
+        self.read.borrow_mut().insert(id, Rc::clone(&listing));
+        Ok(listing)
+    }
+}
+
+/// Returns how many files, links and submodules a tree holds, counting no further than `limit`.
+pub fn count(objects: &Objects, tree: ObjectId, limit: usize) -> Result<usize, GitError> {
+    let mut found = 0;
+    let mut open = vec![tree];
+    while let Some(dir) = open.pop() {
+        for line in objects.tree(dir)? {
+            if line.entry.is_tree() {
+                open.push(line.entry.id);
+            } else {
+                found += 1;
+            }
+        }
+        if found >= limit {
+            break;
+        }
+    }
+    Ok(found)
 }

@@ -1,0 +1,124 @@
+//! Which paths a snapshot looks at: a batch of hints becomes a list of candidates.
+//!
+//! A hint that names a file is a candidate as it is. A hint that names a directory, on the disk or
+//! in HEAD, and a full look, ask `git status`, which compares tree, index and HEAD and knows what
+//! is ignored, nested or sparse.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use super::stable::{Found, look};
+use super::{Place, RepoError};
+use crate::engine::action::Scope;
+use crate::git::tree::Lookup;
+use crate::git::{self, index::records, unparsable};
+use crate::names::RepoPath;
+
+/// More directories than this are looked at by one full look.
+const DIRECTORIES: usize = 200;
+
+/// What is known about a candidate before it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Only its name: if it is new, git has to be asked whether it is ignored.
+    Name,
+    /// git listed it as changed or new: it is not ignored.
+    Listed,
+}
+
+/// What a snapshot looks at.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    /// The paths, and what is known of each.
+    pub paths: BTreeMap<RepoPath, Known>,
+    /// Repositories inside the folder, which are left alone.
+    pub nested: BTreeSet<RepoPath>,
+    /// Whether the whole folder was looked at.
+    pub everything: bool,
+}
+
+/// Finds the candidates of a scope.
+pub fn candidates(
+    place: &Place,
+    scope: &Scope,
+    head: &Lookup<'_>,
+) -> Result<Candidates, RepoError> {
+    let mut found = Candidates::default();
+    let paths = match scope {
+        Scope::Everything => {
+            found.everything = true;
+            status(place, &[], &mut found)?;
+            return Ok(found);
+        }
+        Scope::Paths(paths) => paths,
+    };
+    let mut directories: Vec<&RepoPath> = Vec::new();
+    for path in paths {
+        if path.components().any(|name| name == b".git") {
+            continue;
+        }
+        let on_disk = look(&place.on_disk(path)).map_err(|e| RepoError::io(path.as_path(), e))?;
+        let was_directory = head.get(path)?.is_some_and(|entry| entry.is_tree());
+        match on_disk {
+            Found::Directory => {
+                // A file of that name in HEAD has gone.
+                found.paths.insert(path.clone(), Known::Name);
+                directories.push(path);
+            }
+            Found::Missing | Found::File(_) | Found::Symlink(_) | Found::Special => {
+                found.paths.insert(path.clone(), Known::Name);
+                if was_directory {
+                    directories.push(path);
+                }
+            }
+        }
+    }
+    directories.dedup_by(|below, above| below.is_within(above));
+    if directories.len() > DIRECTORIES {
+        status(place, &[], &mut found)?;
+    } else if !directories.is_empty() {
+        status(place, &directories, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// Asks `git status` for what differs below some directories, or in the whole folder for none.
+fn status(place: &Place, below: &[&RepoPath], found: &mut Candidates) -> Result<(), RepoError> {
+    let mut command = place.git.command("status");
+    command.args([
+        "--porcelain=v2",
+        "-z",
+        "--untracked-files=all",
+        "--no-renames",
+        "--ignore-submodules=all",
+        "--",
+    ]);
+    for path in below {
+        command.arg(OsStr::from_bytes(path.as_bytes()));
+    }
+    let out = git::run(&mut command, b"", git::LOCAL, "status")?.stdout;
+    for line in records(&out) {
+        let fields = match line.first() {
+            Some(b'1') => 8,
+            Some(b'u') => 10,
+            Some(b'?') => 1,
+            Some(b'#' | b'!') => continue,
+            _ => return Err(unparsable("status", line).into()),
+        };
+        let bad = || unparsable("status", line);
+        let path = line
+            .splitn(fields + 1, |b| *b == b' ')
+            .nth(fields)
+            .ok_or_else(bad)?;
+        match path.strip_suffix(b"/") {
+            Some(nested) => {
+                found.nested.insert(RepoPath::new(nested)?);
+            }
+            None => {
+                found.paths.insert(RepoPath::new(path)?, Known::Listed);
+            }
+        }
+    }
+    Ok(())
+}
