@@ -21,10 +21,12 @@ use crate::git::objects::{Identity, Objects};
 use crate::git::{Git, GitError, io_trouble};
 use crate::names::{ObjectId, RepoPath};
 
+pub mod bases;
 pub mod filter;
 pub mod message;
 pub mod pack;
 pub mod publish;
+pub mod records;
 pub mod scan;
 pub mod stable;
 
