@@ -39,7 +39,7 @@ const COMPANY: u32 = 3;
 const PROBE: Duration = Duration::from_secs(10);
 
 /// The longest wait before a path that was in motion is looked at again.
-const BUSY_MAX: Duration = Duration::from_secs(10);
+const BUSY_MAX: Duration = Duration::from_secs(60);
 
 /// The windows of one folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +130,7 @@ impl Motion {
             ChangeKind::Closed | ChangeKind::Subtree => {
                 self.open = false;
                 self.removed = false;
+                self.busy_until = Moment::default();
             }
             ChangeKind::Removed => {
                 self.open = false;
@@ -159,7 +160,10 @@ impl Settle {
     /// Notes one change.
     pub fn note(&mut self, now: Moment, change: &Change) {
         if let Some(everything) = &mut self.everything {
-            everything.last = now;
+            // A file that is still open would be busy anyhow: it holds nothing up.
+            if change.kind != ChangeKind::Written {
+                everything.last = now;
+            }
             return;
         }
         if let Some(motion) = self.paths.get_mut(&change.path) {
@@ -313,7 +317,7 @@ impl Settle {
             .copied()
             .unwrap_or(Motion::new(now));
         let base = self.windows.quiet.max(Duration::from_millis(50));
-        let wait = base.saturating_mul(1 << old.busy.min(8)).min(BUSY_MAX);
+        let wait = base.saturating_mul(1 << old.busy.min(12)).min(BUSY_MAX);
         let motion = self.paths.entry(path.clone()).or_insert(Motion {
             last: now,
             probed: old.open,
@@ -430,3 +434,6 @@ impl Recent {
                 .is_some_and(|first| now.since(*first) <= span)
     }
 }
+
+#[cfg(test)]
+mod tests;
