@@ -24,9 +24,11 @@ use crate::names::{NotARepoPath, NotAnObjectId, ObjectId, escape};
 use crate::process::{self, Finished, Patience};
 
 pub mod gate;
+pub mod hub;
 pub mod index;
 pub mod objects;
 pub mod refs;
+pub mod ssh;
 pub mod tree;
 
 /// How long a local command may be silent.
@@ -454,7 +456,16 @@ impl Git {
 
     /// Returns a command on this repository, run from the root of its work tree.
     pub fn command(&self, name: &str) -> Command {
+        self.command_with(&[], name)
+    }
+
+    /// Returns a command as [`command`](Self::command) does, with more settings (`key=value`),
+    /// which win over ours.
+    pub fn command_with(&self, settings: &[OsString], name: &str) -> Command {
         let mut command = pinned(&self.program);
+        for setting in settings {
+            command.arg("-c").arg(setting);
+        }
         command.arg("--git-dir").arg(&self.dir);
         if let Some(tree) = &self.tree {
             command.arg("--work-tree").arg(tree).current_dir(tree);

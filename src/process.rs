@@ -151,6 +151,17 @@ pub fn kill_all() {
 /// Returns what it left, also if it failed or was killed for its slowness. Errors only if it could
 /// not be started or its pipes broke.
 pub fn run(command: &mut Command, input: &[u8], patience: Patience) -> io::Result<Finished> {
+    run_watched(command, input, patience, &mut |_| {})
+}
+
+/// Runs a command as [`run`] does and shows every piece of its standard error to `watch` as it
+/// comes, beyond the limit of what is kept.
+pub fn run_watched(
+    command: &mut Command,
+    input: &[u8],
+    patience: Patience,
+    watch: &mut dyn FnMut(&[u8]),
+) -> io::Result<Finished> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_empty() {
         Stdio::null()
@@ -220,8 +231,12 @@ pub fn run(command: &mut Command, input: &[u8], patience: Patience) -> io::Resul
                 Err(_) => stdin = None,
             }
         }
-        moved |= drain(&mut stdout, &mut out, usize::MAX)?;
-        moved |= drain(&mut stderr, &mut err, STDERR_LIMIT)?;
+        moved |= drain(&mut stdout, &mut |piece| out.extend_from_slice(piece))?;
+        moved |= drain(&mut stderr, &mut |piece| {
+            let room = STDERR_LIMIT.saturating_sub(err.len()).min(piece.len());
+            err.extend_from_slice(&piece[..room]);
+            watch(piece);
+        })?;
         if moved {
             if matches!(patience, Patience::Silence(_)) {
                 heard = clock::now();
@@ -271,7 +286,7 @@ fn wait_for(
 }
 
 /// Reads what a pipe has now; returns whether anything came. A pipe at its end becomes `None`.
-fn drain<R: Read>(pipe: &mut Option<R>, into: &mut Vec<u8>, limit: usize) -> io::Result<bool> {
+fn drain<R: Read>(pipe: &mut Option<R>, take: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
     let Some(reader) = pipe.as_mut() else {
         return Ok(false);
     };
@@ -285,8 +300,7 @@ fn drain<R: Read>(pipe: &mut Option<R>, into: &mut Vec<u8>, limit: usize) -> io:
             }
             Ok(count) => {
                 moved = true;
-                let room = limit.saturating_sub(into.len()).min(count);
-                into.extend_from_slice(&buffer[..room]);
+                take(&buffer[..count]);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

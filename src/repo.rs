@@ -25,6 +25,7 @@ pub mod bases;
 pub mod filter;
 pub mod message;
 pub mod pack;
+pub mod network;
 pub mod publish;
 pub mod records;
 pub mod scan;

@@ -4,4 +4,5 @@
 mod architecture;
 mod config;
 mod control;
+mod network;
 mod watch;

@@ -1,0 +1,425 @@
+//! What git and the hub said, made into one sentence and something to do.
+
+use super::Remote;
+use crate::engine::event::{Code, Recovery, Trouble};
+use crate::engine::status::Progress;
+use crate::git;
+use crate::names::{ObjectId, escape};
+
+/// How much of a child's words is kept, in bytes.
+const WORDS_LIMIT: usize = 64 * 1024;
+/// How much of a hook's words a person is shown, in characters.
+const HOOK_LIMIT: usize = 400;
+
+/// What a push came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The hub's branch is now this commit.
+    Done,
+    /// Somebody else was first.
+    Behind,
+    /// It was refused or failed.
+    Refused(Trouble),
+}
+
+/// Splits standard error into words and progress as it comes.
+pub(super) struct Listener<'a> {
+    what: &'a str,
+    progress: &'a dyn Fn(Progress),
+    line: Vec<u8>,
+    words: String,
+}
+
+impl<'a> Listener<'a> {
+    pub(super) fn new(what: &'a str, progress: &'a dyn Fn(Progress)) -> Self {
+        let (line, words) = (Vec::new(), String::new());
+        Self {
+            what,
+            progress,
+            line,
+            words,
+        }
+    }
+
+    /// Takes the next piece.
+    pub(super) fn hear(&mut self, piece: &[u8]) {
+        for byte in piece {
+            if matches!(byte, b'\n' | b'\r') {
+                self.end_line();
+            } else if self.line.len() < WORDS_LIMIT {
+                self.line.push(*byte);
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        // The hub erases the rest of a line on a terminal that we do not have.
+        let text = String::from_utf8_lossy(&line).replace("\u{1b}[K", "");
+        let text = text.trim_end();
+        if let Some(progress) = progress_of(self.what, text) {
+            (self.progress)(progress);
+        } else if !text.is_empty() && self.words.len() < WORDS_LIMIT {
+            self.words.push_str(text);
+            self.words.push('\n');
+        }
+    }
+
+    /// Returns all words that were no progress, a line each.
+    pub(super) fn finish(mut self) -> String {
+        self.end_line();
+        self.words
+    }
+}
+
+/// Reads `Writing objects:  45% (9/20), 1.2 MiB | ...`, also behind `remote: `.
+fn progress_of(what: &str, line: &str) -> Option<Progress> {
+    let line = line.strip_prefix("remote: ").unwrap_or(line);
+    let (_, rest) = line.split_once(':')?;
+    let rest = rest.trim_start();
+    if let Some((percent, rest)) = rest.split_once("% (") {
+        percent.parse::<u8>().ok()?;
+        let (done, rest) = rest.split_once('/')?;
+        let (total, _) = rest.split_once(')')?;
+        return Some(Progress {
+            what: what.to_owned(),
+            done: done.parse().ok()?,
+            total: total.parse().ok()?,
+            unit: "objects".to_owned(),
+        });
+    }
+    let number = rest.split([',', ' ']).next()?;
+    Some(Progress {
+        what: what.to_owned(),
+        done: number.parse().ok()?,
+        total: 0,
+        unit: "objects".to_owned(),
+    })
+}
+
+/// Reads what `git push --porcelain` left.
+pub(super) fn verdict(
+    remote: &Remote,
+    branch: &str,
+    success: bool,
+    stdout: &[u8],
+    words: &str,
+) -> Verdict {
+    let text = String::from_utf8_lossy(stdout).into_owned();
+    let line = text.lines().find_map(|line| {
+        let mut parts = line.split('\t');
+        let (flag, refs, summary) = (parts.next()?, parts.next()?, parts.next()?);
+        (refs.rsplit_once(':')?.1 == branch).then(|| (flag.to_owned(), summary.to_owned()))
+    });
+    match line {
+        Some((flag, _)) if flag != "!" && success => Verdict::Done,
+        Some((flag, summary)) if flag == "!" => refusal(remote, &summary, words),
+        Some(_) | None => Verdict::Refused(failure(remote, words)),
+    }
+}
+
+fn refusal(remote: &Remote, summary: &str, words: &str) -> Verdict {
+    let has = |text: &str| summary.contains(text);
+    // Another push holds the branch for a moment, or moved it after we looked.
+    let contended = has("cannot lock ref")
+        || has("failed to lock")
+        || has("failed to update ref")
+        || has("incorrect old value")
+        || has("reference already exists");
+    let behind = has("fetch first")
+        || has("non-fast-forward")
+        || has("stale info")
+        || has("needs force")
+        || has("already exists")
+        || has("remote ref updated since checkout");
+    let broken = words.contains("No space left on device")
+        || words.contains("Disk quota exceeded")
+        || words.contains("Read-only file system")
+        || words.contains("Permission denied")
+        || words.contains("insufficient permission");
+    if behind || (contended && !broken) {
+        return Verdict::Behind;
+    }
+    if has("unpacker error") || has("remote failed to report status") || contended {
+        return Verdict::Refused(failure(remote, words));
+    }
+    let why = hook_words(words);
+    let reason = summary
+        .split_once('(')
+        .map_or(summary, |(_, rest)| rest.trim_end_matches(')'));
+    let reason = escape(reason.as_bytes());
+    let message = if why.is_empty() {
+        format!("the hub refused the push: {reason}")
+    } else {
+        format!("the hub refused the push ({reason}): {why}")
+    };
+    let hint = if has("checked out") {
+        "Use a bare repository as the hub, or check out another branch in it."
+    } else {
+        "Change what it objects to, or ask whoever runs the hub; the commits stay here meanwhile."
+    };
+    Verdict::Refused(Trouble::new(Code::Declined, Recovery::Hold, message, hint))
+}
+
+/// Returns what the hub's hooks said, as one line for a person.
+fn hook_words(words: &str) -> String {
+    let lines: Vec<&str> = words
+        .lines()
+        .filter_map(|line| line.strip_prefix("remote:"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let all: String = lines.join("; ").chars().take(HOOK_LIMIT).collect();
+    escape(all.as_bytes())
+}
+
+/// Sorts the words of a command that could not talk to the hub, or that the hub broke off.
+pub(super) fn failure(remote: &Remote, words: &str) -> Trouble {
+    let hub = &remote.public;
+    let has = |text: &str| words.contains(text);
+    let any = |texts: &[&str]| texts.iter().any(|text| words.contains(text));
+    if has("REMOTE HOST IDENTIFICATION HAS CHANGED") || has("has changed and you have requested") {
+        return Trouble::new(
+            Code::HostKey,
+            Recovery::Hold,
+            format!("the host key of the hub {hub} has changed"),
+            "If that is expected, remove the old key with `ssh-keygen -R HOST` and connect once by hand.",
+        );
+    }
+    if any(&["Host key verification failed", "host key is known for"]) {
+        return Trouble::new(
+            Code::HostKey,
+            Recovery::Hold,
+            format!("the host key of the hub {hub} is not known here"),
+            "Connect once by hand with ssh and compare the key; it is never accepted unseen.",
+        );
+    }
+    if has("dubious ownership") {
+        return Trouble::new(
+            Code::Ownership,
+            Recovery::Hold,
+            format!("the hub {hub} belongs to another user, so git refuses it"),
+            "Run `git config --global --add safe.directory HUB`, or change the owner of the hub.",
+        );
+    }
+    if any(NO_SPACE) {
+        return no_space(remote, words);
+    }
+    if has("Read-only file system") {
+        return Trouble::new(
+            Code::ReadOnly,
+            Recovery::Retry,
+            format!("the hub {hub} is on a read-only file system"),
+            "Make it writable; pushing goes on by itself.",
+        );
+    }
+    if any(FAILED_CHECKS) {
+        return Trouble::new(
+            Code::Damaged,
+            Recovery::Hold,
+            format!(
+                "git's checks refused what the hub {hub} holds: {}",
+                git::said(words.as_bytes())
+            ),
+            "Run `git fsck` in the hub; somebody may have pushed a damaged or hostile commit.",
+        );
+    }
+    if any(NO_LOGIN) {
+        return Trouble::new(
+            Code::Auth,
+            Recovery::Hold,
+            format!("the hub {hub} refused our login"),
+            "Try `git ls-remote` on it by hand: the key must be loaded, or need no passphrase, and be allowed there.",
+        );
+    }
+    if any(&["Permission denied", "insufficient permission"]) {
+        return Trouble::new(
+            Code::Auth,
+            Recovery::Hold,
+            format!("this user may not read or write the hub {hub}"),
+            "Give this user access to all files of the hub, or make it anew with `git init --bare --shared`.",
+        );
+    }
+    if any(UNREACHABLE) {
+        return Trouble::new(
+            Code::HubUnreachable,
+            Recovery::Retry,
+            format!("the hub {hub} does not answer: {}", last_line(words)),
+            "Nothing to do if you are offline: commits go on, and are pushed when it answers.",
+        );
+    }
+    if any(NO_REPOSITORY) {
+        return Trouble::new(
+            Code::HubMissing,
+            Recovery::Hold,
+            format!("there is no repository at {hub}"),
+            "Check the address, or make it there with `git init --bare`.",
+        );
+    }
+    if any(&[
+        "remote end hung up",
+        "early EOF",
+        "the remote end",
+        "unexpected disconnect",
+    ]) {
+        return Trouble::new(
+            Code::HubUnreachable,
+            Recovery::Retry,
+            format!("the connection to the hub {hub} broke"),
+            "",
+        );
+    }
+    if any(&[
+        "is corrupt",
+        "loose object",
+        "unable to read tree",
+        "missing blob",
+    ]) {
+        return Trouble::new(
+            Code::Damaged,
+            Recovery::Hold,
+            format!("an object is damaged: {}", git::said(words.as_bytes())),
+            "Run `git fsck` in the folder and in the hub.",
+        );
+    }
+    Trouble::new(
+        Code::Git,
+        Recovery::Retry,
+        format!(
+            "talking to the hub {hub} failed: {}",
+            git::said(words.as_bytes())
+        ),
+        "Try `git ls-remote` on it by hand.",
+    )
+}
+
+const NO_SPACE: &[&str] = &["No space left on device", "Disk quota exceeded"];
+const FAILED_CHECKS: &[&str] = &["fsck error", "error: object ", "bad tree", "invalid 'tag'"];
+const NO_LOGIN: &[&str] = &[
+    "Permission denied (",
+    "Permission denied, please try again",
+    "Authentication failed",
+    "could not read Username",
+    "could not read Password",
+    "Invalid username or",
+    "Too many authentication failures",
+    "returned error: 401",
+    "returned error: 403",
+    "Access denied",
+];
+const UNREACHABLE: &[&str] = &[
+    "Could not resolve host",
+    "Could not resolve proxy",
+    "Name or service not known",
+    "Temporary failure in name resolution",
+    "Connection refused",
+    "Connection timed out",
+    "Connection reset",
+    "Connection closed",
+    "Connection to ",
+    "Operation timed out",
+    "No route to host",
+    "Network is unreachable",
+    "Network is down",
+    "Failed to connect",
+    "Couldn't connect",
+    "kex_exchange_identification",
+    "Timeout, server",
+    "banner exchange",
+    "Broken pipe",
+    "timed out",
+    "returned error: 5",
+];
+const NO_REPOSITORY: &[&str] = &[
+    "does not appear to be a git repository",
+    "not a git repository",
+    "Repository not found",
+    "repository not found",
+    "' not found",
+    "does not exist",
+    "returned error: 404",
+    "project you were looking for could not be found",
+];
+
+/// Whose disk is full shows in who says it: the hub's words come behind `remote:`, or as the
+/// reason why it did not unpack.
+fn no_space(remote: &Remote, words: &str) -> Trouble {
+    let says = |line: &str| NO_SPACE.iter().any(|text| line.contains(text));
+    let theirs = words
+        .lines()
+        .any(|line| says(line) && (line.starts_with("remote:") || line.contains("remote unpack")));
+    let of_push = words.contains("unpack failed") || words.contains("failed to push");
+    if theirs || of_push {
+        return Trouble::new(
+            Code::DiskFull,
+            Recovery::Retry,
+            format!(
+                "there is no space left on the disk of the hub {}",
+                remote.public
+            ),
+            "Free some space there; pushing goes on by itself.",
+        );
+    }
+    Trouble::new(
+        Code::DiskFull,
+        Recovery::Hold,
+        "there is no space left on the disk for what the hub has",
+        "Free some space; syncing goes on by itself.",
+    )
+}
+
+fn last_line(words: &str) -> String {
+    let line = words
+        .lines()
+        .find(|line| UNREACHABLE.iter().any(|text| line.contains(text)));
+    git::said(line.unwrap_or(words).as_bytes())
+}
+
+/// The trouble of a path at which there is no repository: never made there, or not mounted now.
+pub(super) fn no_directory(remote: &Remote) -> Trouble {
+    Trouble::new(
+        Code::HubMissing,
+        Recovery::Retry,
+        format!("there is no repository at {}", remote.public),
+        "If it is on a disk that is not plugged in, plug it in; syncing goes on by itself.",
+    )
+}
+
+/// The trouble of a child that was stopped.
+pub(super) fn stalled(what: &str) -> Trouble {
+    Trouble::new(
+        Code::Stalled,
+        Recovery::Retry,
+        format!("the {what} made no progress for a minute and was stopped"),
+        "",
+    )
+}
+
+/// The trouble of a hub whose branch lost commits that it had.
+pub(super) fn rewritten(remote: &Remote, last: ObjectId, tip: ObjectId) -> Trouble {
+    Trouble::new(
+        Code::HistoryRewritten,
+        Recovery::Hold,
+        format!(
+            "the history of the hub {} was rewritten: {} is no longer part of {}",
+            remote.public,
+            last.short(),
+            tip.short()
+        ),
+        "If that was meant, run `autosync approve`: both histories are then merged, nothing is lost.",
+    )
+}
+
+/// The trouble of a hub whose branch is gone.
+pub(super) fn emptied(remote: &Remote, branch: &str) -> Trouble {
+    Trouble::new(
+        Code::HubEmptied,
+        Recovery::Hold,
+        format!(
+            "the hub {} no longer has the branch `{}`",
+            remote.public,
+            escape(branch.as_bytes())
+        ),
+        "If that was meant, run `autosync approve`: the branch is then pushed again.",
+    )
+}
