@@ -237,6 +237,9 @@ pub enum ConfigError {
         /// The rest of the sentence.
         message: String,
     },
+    /// Two folders that were named on the command line nest or are equal.
+    #[error("cannot care for {0}")]
+    Overlap(String),
     /// A variable of the environment is wrong.
     #[error("the variable {name} {message}")]
     Variable {
@@ -255,6 +258,7 @@ impl ConfigError {
             Self::Syntax { .. } | Self::UnknownKey { .. } | Self::Value { .. } => {
                 "Run `autosync config example` to see every key."
             }
+            Self::Overlap(_) => "Name one of them, or folders beside each other.",
             Self::Variable { .. } => "Set it to something else or unset it.",
         }
     }
@@ -278,6 +282,25 @@ impl Settings {
     /// Returns what a text says that stands in `file`; relative paths start beside it.
     pub fn parse(text: &str, file: &Path, env: &Env) -> Result<Self, ConfigError> {
         Self::meant(written::read(text, file)?, file, env)
+    }
+
+    /// Returns the same with these folders and their defaults in place of the configured ones.
+    ///
+    /// Errors if two of them nest or are equal.
+    pub fn with_dirs(self, dirs: &[PathBuf]) -> Result<Self, ConfigError> {
+        let mut roots = Roots::default();
+        let mut folders = Vec::new();
+        for dir in dirs {
+            let path = std::path::absolute(dir).map_err(|source| ConfigError::Read {
+                file: dir.clone(),
+                source,
+            })?;
+            roots.add(&path).map_err(ConfigError::Overlap)?;
+            folders.push(FolderSettings::new(path));
+        }
+        let named = vec![false; folders.len()];
+        tell_apart(&mut folders, &named);
+        Ok(Self { folders, ..self })
     }
 
     fn meant(written: Written, file: &Path, env: &Env) -> Result<Self, ConfigError> {
@@ -500,36 +523,20 @@ impl Scene<'_> {
 
     fn folders(&self, written: Vec<WrittenFolder>) -> Result<Vec<FolderSettings>, ConfigError> {
         let mut folders: Vec<FolderSettings> = Vec::new();
-        let mut roots: Vec<PathBuf> = Vec::new();
+        let mut roots = Roots::default();
         let mut named: Vec<bool> = Vec::new();
         for written in written {
             let line = written.path.as_ref().map_or(written.line, |at| at.line);
             let has_name = written.name.is_some();
             let folder = self.folder(written)?;
-            let root = place::real(&folder.path);
-            for (other, other_root) in folders.iter().zip(&roots) {
-                let how = if root == *other_root {
-                    "is"
-                } else if root.starts_with(other_root) {
-                    "lies in"
-                } else if other_root.starts_with(&root) {
-                    "holds"
-                } else {
-                    continue;
-                };
-                let why = format!(
-                    "is `{}`, which {how} another folder, `{}`",
-                    folder.path.display(),
-                    other.path.display()
-                );
-                return Err(self.bad(line, "folder.path", why));
-            }
+            roots
+                .add(&folder.path)
+                .map_err(|why| self.bad(line, "folder.path", format!("is {why}")))?;
             if has_name && folders.iter().any(|other| other.name == folder.name) {
                 let why = format!("is \"{}\" like another folder's", folder.name);
                 return Err(self.bad(line, "folder.name", why));
             }
             folders.push(folder);
-            roots.push(root);
             named.push(has_name);
         }
         tell_apart(&mut folders, &named);
@@ -612,6 +619,35 @@ impl Scene<'_> {
             }
         }
         Ok(value)
+    }
+}
+
+/// The roots of the folders so far, as written and with every link followed.
+#[derive(Default)]
+struct Roots(Vec<(PathBuf, PathBuf)>);
+
+impl Roots {
+    /// Adds a root. Errors with a part of a sentence if it nests with one before.
+    fn add(&mut self, path: &Path) -> Result<(), String> {
+        let root = place::real(path);
+        for (other, other_root) in &self.0 {
+            let how = if root == *other_root {
+                "is"
+            } else if root.starts_with(other_root) {
+                "lies in"
+            } else if other_root.starts_with(&root) {
+                "holds"
+            } else {
+                continue;
+            };
+            return Err(format!(
+                "`{}`, which {how} another folder, `{}`",
+                path.display(),
+                other.display()
+            ));
+        }
+        self.0.push((path.to_owned(), root));
+        Ok(())
     }
 }
 

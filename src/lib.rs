@@ -4,13 +4,16 @@
 //! the command line calls the agent, the agent drives the edges, the edges speak the engine's
 //! types, and the engine knows nobody.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
 pub mod engine;
+pub mod error;
 pub mod fault;
 pub mod git;
 pub mod lock;
+pub mod logging;
 pub mod names;
 pub mod paths;
 pub mod process;

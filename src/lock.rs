@@ -124,6 +124,11 @@ impl Drop for Lock {
         if let Err(error) = self.file.set_len(0) {
             tracing::debug!(path = %self.path.display(), %error, "cannot empty a lock file");
         }
+        // Closing alone is not enough: a child that was forked and has not yet begun its own
+        // program still has the descriptor, and with it the lock (flock(2)).
+        if let Err(error) = flock(&self.file, FlockOperation::Unlock) {
+            tracing::debug!(path = %self.path.display(), %error, "cannot let a lock go");
+        }
     }
 }
 
@@ -165,6 +170,17 @@ mod tests {
         drop(first);
         assert_eq!(trace(&path), None);
         Lock::acquire(&path).unwrap();
+    }
+
+    #[test]
+    fn a_copy_of_the_descriptor_in_a_child_does_not_keep_the_lock() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("lock");
+        let lock = Lock::acquire(&path).unwrap();
+        let in_child = lock.file.try_clone().unwrap();
+        drop(lock);
+        Lock::acquire(&path).unwrap();
+        drop(in_child);
     }
 
     #[test]

@@ -314,3 +314,26 @@ fn keys_are_known_without_a_file() {
         assert!(keys.iter().any(|known| known == key), "{key}");
     }
 }
+
+#[test]
+fn folders_of_the_command_line_take_the_place_of_the_configured_ones() {
+    let settings = parse("[settle]\nquiet = 0\n[[folder]]\npath = \"/a\"\npush = \"off\"").unwrap();
+    let of = |dirs: &[&str]| {
+        let dirs: Vec<PathBuf> = dirs.iter().map(PathBuf::from).collect();
+        settings.clone().with_dirs(&dirs)
+    };
+    let chosen = of(&["/a", "/x/b", "/y/b"]).unwrap();
+    assert_eq!(chosen.settle, settings.settle);
+    assert_eq!(chosen.folders[0], FolderSettings::new("/a".into()));
+    assert_eq!(chosen.folders[2].name, "y/b");
+    let here = of(&["sub"]).unwrap();
+    assert_eq!(
+        here.folders[0].path,
+        std::env::current_dir().unwrap().join("sub")
+    );
+    let said = of(&["/a", "/a/b"]).unwrap_err().to_string();
+    assert_eq!(
+        said,
+        "cannot care for `/a/b`, which lies in another folder, `/a`"
+    );
+}

@@ -193,3 +193,35 @@ pub async fn serve(
         .with_graceful_shutdown(stop)
         .await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_caller_of_another_user_is_turned_away() {
+        let place = tempfile::tempdir().unwrap();
+        let socket = place.path().join("private/control");
+        let mut door = bind(&socket).unwrap();
+        let us = door.user;
+        // As if the door were somebody else's.
+        door.user = us + 1;
+        let mut caller = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        let turned_away = tokio::task::spawn_blocking(move || {
+            let mut said = Vec::new();
+            caller.read_to_end(&mut said).unwrap();
+            said
+        });
+        tokio::select! {
+            _ = door.accept() => panic!("let in"),
+            said = turned_away => assert!(said.unwrap().is_empty()),
+        }
+
+        door.user = us;
+        let caller = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        door.accept().await;
+        drop(caller);
+    }
+}

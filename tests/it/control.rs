@@ -12,6 +12,7 @@ use autosync::control::{
     Until, What,
 };
 use autosync::engine::status::{AgentStatus, ConflictStatus, Status};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use tempfile::TempDir;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -390,8 +391,11 @@ async fn an_agent_that_was_killed_leaves_a_socket_that_is_replaced() {
     let place = tempfile::tempdir().unwrap();
     let socket = place.path().join("private/control");
     drop(control::bind(&socket).unwrap());
-    // What a killed process leaves: a socket's file without anybody behind it.
-    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    // What a killed process leaves: a socket's file without anybody who listens behind it. One that
+    // listened and was closed would not do, for a child that another test forks in this moment
+    // could still hold it.
+    let left = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&left, &SocketAddrUnix::new(&socket).unwrap()).unwrap();
     let client = Client::new(socket.clone());
     let error = client.status().await.unwrap_err();
     assert!(matches!(error, ClientError::NoAgent), "{error:?}");

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod architecture;
+mod cli;
 mod config;
 mod control;
 mod network;
+mod support;
 mod watch;

@@ -1,0 +1,140 @@
+//! The command line: what was typed, what is done about it, and what is said.
+//!
+//! A file per subcommand. Each has its arguments as a struct, whose doc comments are the help and
+//! the manual, and a function that does it with a [`Scene`].
+//!
+//! Absent: any decision about a folder. A command asks the agent or does what the agent would do.
+
+mod approve;
+mod conflicts;
+mod generate;
+mod out;
+mod pause;
+mod resume;
+mod scene;
+mod settings;
+mod status;
+mod stop;
+mod sync;
+
+pub mod clone;
+pub mod demo;
+pub mod init;
+pub mod once;
+pub mod run;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+pub use scene::Scene;
+
+use crate::error::{Complaint, Exit};
+use crate::paths::Env;
+
+/// Keep folders identical on all your computers, with git as the memory
+///
+/// An agent in the background commits what you change, pushes it to a hub when you pause, and
+/// brings what your other computers pushed. Each folder is an ordinary git work tree and each hub
+/// an ordinary bare repository: stop the agent and nothing is missing.
+#[derive(Debug, Parser)]
+#[command(name = "autosync", version)]
+#[command(after_long_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done in part, 10 no repository, \
+11 another agent is running, 12 the hub refused the login, 130 interrupted.
+
+The configuration is `--config FILE`, else $AUTOSYNC_CONFIG, else \
+$XDG_CONFIG_HOME/autosync/config.toml (~/.config/autosync/config.toml). \
+`autosync config example` prints one with every key.";
+
+/// What every subcommand takes.
+#[derive(Debug, Args)]
+struct Global {
+    /// Read the configuration from this file
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Log more to standard error; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Status(status::StatusArgs),
+    Sync(sync::SyncArgs),
+    Pause(pause::PauseArgs),
+    Resume(resume::ResumeArgs),
+    Stop(stop::StopArgs),
+    Approve(approve::ApproveArgs),
+    Conflicts(conflicts::ConflictsArgs),
+    Config(settings::ConfigArgs),
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
+}
+
+impl Command {
+    fn run(self, env: Env, global: Global) -> anyhow::Result<Exit> {
+        if let Self::Generate(args) = self {
+            // Packages are built where nobody lives.
+            return generate::run(&args);
+        }
+        let scene = &Scene::new(env, global.config, global.verbose)?;
+        match self {
+            Self::Status(args) => status::run(&args, scene),
+            Self::Sync(args) => sync::run(&args, scene),
+            Self::Pause(args) => pause::run(&args, scene),
+            Self::Resume(args) => resume::run(&args, scene),
+            Self::Stop(args) => stop::run(&args, scene),
+            Self::Approve(args) => approve::run(&args, scene),
+            Self::Conflicts(args) => conflicts::run(&args, scene),
+            Self::Config(args) => settings::run(&args, scene),
+            Self::Generate(args) => generate::run(&args),
+        }
+    }
+}
+
+/// Does what the command line says, and returns how it ended. What went wrong has been said on
+/// standard error.
+pub fn run(args: impl IntoIterator<Item = OsString>, env: Env) -> Exit {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and the version are answers, not failures, and clap knows which is which.
+            let asked = !error.use_stderr();
+            return match error.print() {
+                Ok(()) if asked => Exit::Done,
+                Ok(()) | Err(_) => Exit::Usage,
+            };
+        }
+    };
+    let outcome = cli.command.run(env, cli.global);
+    outcome.unwrap_or_else(|error| complain(&error))
+}
+
+/// Says what went wrong. Returns how the program ends.
+fn complain(error: &anyhow::Error) -> Exit {
+    let broken_pipe = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    let mut causes = error.chain();
+    if causes.any(|cause| cause.downcast_ref().is_some_and(broken_pipe)) {
+        // The reader has seen enough, as in `autosync status | head -1`.
+        return Exit::Done;
+    }
+    let complaint = error.downcast_ref::<Complaint>();
+    out::complain(&complaint.map_or_else(|| format!("{error:#}"), ToString::to_string));
+    complaint.map_or(Exit::Failed, |complaint| complaint.exit)
+}
+
+/// Returns the whole command line as clap knows it, for the manual and the completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}

@@ -1,0 +1,96 @@
+//! `autosync conflicts`
+
+use clap::Args;
+
+use super::out::{Out, say};
+use super::scene::Scene;
+use super::status::ago;
+use crate::clock;
+use crate::control::FolderConflicts;
+use crate::error::Exit;
+use crate::names::escape;
+
+/// List the conflict copies
+///
+/// Where two computers changed the same thing and the changes could not be merged, one version
+/// keeps its name and the other stands beside it as a conflict copy. Take from the copy what you
+/// need and delete it; that settles the conflict on all computers.
+#[derive(Debug, Args)]
+pub(super) struct ConflictsArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &ConflictsArgs, scene: &Scene) -> anyhow::Result<Exit> {
+    let folders = scene.ask(async |client| client.conflicts().await)?;
+    if args.json {
+        say(serde_json::to_string_pretty(&folders)?)?;
+        return Ok(Exit::Done);
+    }
+    let mut out = Out::new();
+    for line in lines(&folders, clock::wall_seconds()) {
+        out.line(line)?;
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+fn lines(folders: &[FolderConflicts], now: i64) -> Vec<String> {
+    let clean = |text: &str| escape(text.as_bytes());
+    let mut lines = Vec::new();
+    for folder in folders.iter().filter(|folder| !folder.conflicts.is_empty()) {
+        lines.push(format!(
+            "{} ({})",
+            clean(&folder.folder),
+            clean(&folder.path)
+        ));
+        for conflict in &folder.conflicts {
+            lines.push(format!("  {}", clean(&conflict.path)));
+            lines.push(format!("    {}", clean(&conflict.copy)));
+            let from = match clean(&conflict.host) {
+                host if host.is_empty() => "another host".into(),
+                host => host,
+            };
+            let when = ago(&conflict.since, now);
+            lines.push(format!("    the version of {from}, {when}"));
+        }
+    }
+    if lines.is_empty() {
+        lines.push("There are no conflict copies.".into());
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::status::ConflictStatus;
+
+    #[test]
+    fn each_copy_stands_below_its_path_and_cannot_steer_the_terminal() {
+        let conflict = ConflictStatus {
+            path: "notes.txt".into(),
+            copy: "notes \u{1b}[2J.txt".into(),
+            host: "server".into(),
+            since: "2026-11-20T10:00:00+01:00".into(),
+        };
+        let folder = |name: &str, conflicts| FolderConflicts {
+            folder: name.into(),
+            path: format!("/home/me/{name}"),
+            conflicts,
+        };
+        let folders = [folder("Docs", Vec::new()), folder("Sync", vec![conflict])];
+        // 10:30 of the same zone.
+        assert_eq!(
+            lines(&folders, 1_795_167_000),
+            [
+                "Sync (/home/me/Sync)",
+                "  notes.txt",
+                "    notes \\u{1b}[2J.txt",
+                "    the version of server, 30m ago",
+            ]
+        );
+        assert_eq!(lines(&folders[..1], 0), ["There are no conflict copies."]);
+    }
+}
