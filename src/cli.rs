@@ -138,3 +138,27 @@ fn complain(error: &anyhow::Error) -> Exit {
 pub fn command() -> clap::Command {
     Cli::command()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        command().debug_assert();
+        let alone = |augment: fn(clap::Command) -> clap::Command, args: &[&str]| {
+            let command = augment(clap::Command::new("alone"));
+            command.clone().debug_assert();
+            let args = ["alone"].iter().chain(args);
+            command.try_get_matches_from(args).is_ok()
+        };
+        assert!(alone(run::RunArgs::augment_args, &[]));
+        assert!(alone(run::RunArgs::augment_args, &["a", "b"]));
+        assert!(alone(init::InitArgs::augment_args, &["a", "--hub", "u"]));
+        assert!(!alone(init::InitArgs::augment_args, &[]));
+        assert!(alone(clone::CloneArgs::augment_args, &["u", "a"]));
+        assert!(!alone(clone::CloneArgs::augment_args, &["u"]));
+        assert!(alone(once::OnceArgs::augment_args, &["a", "--remote", "u"]));
+        assert!(alone(demo::DemoArgs::augment_args, &["--json", "--keep"]));
+    }
+}

@@ -185,9 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_to_something_else_is_not_the_journal() {
+    fn only_the_very_stream_that_the_variable_names_is_the_journal() {
         let env: Env = [("JOURNAL_STREAM", "0:0")].into_iter().collect();
         assert!(!is_journal(&env));
         assert!(!is_journal(&Env::default()));
+
+        let stat = rustix::fs::fstat(io::stderr()).unwrap();
+        let here = format!("{}:{}", stat.st_dev, stat.st_ino);
+        let env: Env = [("JOURNAL_STREAM", here)].into_iter().collect();
+        assert!(is_journal(&env));
     }
 }

@@ -159,6 +159,30 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
+/// Returns a hub's address for a person: escaped, and without anything that could be a secret.
+///
+/// Of a URL the password goes, of one that is not for ssh the user as well (a token stands there),
+/// and so does a query. A path and ssh's `user@host:path` have no place for a secret.
+pub fn without_secrets(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return escape(address.as_bytes());
+    };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    // A password may hold an `@` that nobody encoded: the last one counts.
+    let (login, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let user = login.split(':').next().unwrap_or_default();
+    let shown = if user.is_empty() || !scheme.contains("ssh") {
+        format!("{scheme}://{host}{path}")
+    } else {
+        format!("{scheme}://{user}@{host}{path}")
+    };
+    escape(shown.as_bytes())
+}
+
 fn hex_digit(nibble: u8) -> char {
     char::from_digit(u32::from(nibble), 16).unwrap_or('?')
 }
@@ -295,6 +319,26 @@ mod tests {
         assert!(ObjectId::from_hex("0123").is_err());
         assert!(ObjectId::from_hex(format!("{}é", &text[..38])).is_err());
         assert!(ObjectId::from_hex(text).unwrap().zero_like().is_zero());
+    }
+
+    #[test]
+    fn an_address_for_a_person_holds_no_secret() {
+        for (address, shown) in [
+            ("https://me:secret@host/a.git", "https://host/a.git"),
+            (
+                "https://token@host:8443/a.git?key=secret",
+                "https://host:8443/a.git",
+            ),
+            ("https://me:se@cr@host", "https://host"),
+            ("https://host/me@work/a.git", "https://host/me@work/a.git"),
+            ("ssh://me:secret@host:22/a.git", "ssh://me@host:22/a.git"),
+            ("git+ssh://me@host/a.git", "git+ssh://me@host/a.git"),
+            ("me@host:a.git", "me@host:a.git"),
+            ("/srv/a@b\n.git", "/srv/a@b\\n.git"),
+            ("file:///srv/a.git", "file:///srv/a.git"),
+        ] {
+            assert_eq!(without_secrets(address), shown);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::out::{Out, count};
 use super::scene::Scene;
 use crate::config::{EXAMPLE, Settings};
 use crate::error::Exit;
-use crate::names::escape;
+use crate::names::{escape, without_secrets};
 
 /// Check, show or find the configuration
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ fn check(scene: &Scene, out: &mut Out) -> anyhow::Result<()> {
             name(&folder.path)
         ))?;
         if let Some(hub) = &folder.hub {
-            out.line(format_args!("    hub {}", escape(hub.as_bytes())))?;
+            out.line(format_args!("    hub {}", without_secrets(hub)))?;
         }
     }
     Ok(())

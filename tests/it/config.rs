@@ -100,3 +100,30 @@ fn every_key_of_the_example_has_words_above_it() {
         above = line;
     }
 }
+
+#[test]
+fn the_engine_has_the_same_defaults() {
+    let (engine, meant) = (
+        autosync::engine::settings::Settings::default(),
+        Settings::defaults(&env()).unwrap(),
+    );
+    let (settle, push) = (engine.settle, engine.push);
+    assert_eq!(
+        (
+            settle.quiet,
+            settle.quiet_max,
+            settle.max_wait,
+            settle.max_wait_open
+        ),
+        (
+            meant.settle.quiet,
+            meant.settle.quiet_max,
+            meant.settle.max_wait,
+            meant.settle.max_wait_open
+        )
+    );
+    assert_eq!(
+        (push.quiet, push.quiet_max, push.max_wait),
+        (meant.push.quiet, meant.push.quiet_max, meant.push.max_wait)
+    );
+}
