@@ -26,6 +26,7 @@ pub use amount::{NotAnAmount, duration, show_duration, show_size, size};
 pub use place::is_path as hub_is_path;
 pub use words::{ConflictRule, LogFormat, LogLevel, TransportKind, Way, Word};
 
+use crate::engine::guard::MassDelete;
 use crate::names::escape;
 use crate::paths::{Env, Paths};
 use written::{At, Written, WrittenFolder};
@@ -115,13 +116,11 @@ pub struct NoticeSettings {
     pub transports: Vec<TransportKind>,
 }
 
-/// What is held until a person approves. A delete is held above the larger of the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is held until a person approves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GuardSettings {
-    /// This many files.
-    pub mass_delete_files: usize,
-    /// This share of the folder's files, in percent.
-    pub mass_delete_percent: u8,
+    /// How much may vanish at once.
+    pub mass_delete: MassDelete,
 }
 
 /// The control API.
@@ -165,15 +164,6 @@ impl Default for NoticeSettings {
     fn default() -> Self {
         Self {
             transports: vec![TransportKind::Hub, TransportKind::Poll],
-        }
-    }
-}
-
-impl Default for GuardSettings {
-    fn default() -> Self {
-        Self {
-            mass_delete_files: 50,
-            mass_delete_percent: 25,
         }
     }
 }
@@ -320,7 +310,7 @@ impl Settings {
         let host = host_of_env(env)?.or(host).unwrap_or_else(system_host);
 
         let (settle, push) = (SettleSettings::default(), PushSettings::default());
-        let (guards, log) = (GuardSettings::default(), LogSettings::default());
+        let (mass_delete, log) = (MassDelete::default(), LogSettings::default());
         let (settle_quiet, settle_quiet_max) = scene.window(
             "settle",
             (written.settle_quiet, settle.quiet),
@@ -353,11 +343,10 @@ impl Settings {
             },
             notice: NoticeSettings { transports },
             guards: GuardSettings {
-                mass_delete_files: value_or(written.mass_delete_files, guards.mass_delete_files),
-                mass_delete_percent: value_or(
-                    written.mass_delete_percent,
-                    guards.mass_delete_percent,
-                ),
+                mass_delete: MassDelete {
+                    files: value_or(written.mass_delete_files, mass_delete.files),
+                    percent: value_or(written.mass_delete_percent, mass_delete.percent),
+                },
             },
             control: ControlSettings {
                 socket: scene.path(written.socket, "control.socket")?,

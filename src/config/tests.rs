@@ -88,8 +88,8 @@ fn everything_that_is_written_is_meant() {
     assert_eq!(settings.settle.quiet_max, Duration::ZERO);
     assert_eq!(settings.push.quiet_max, Duration::from_secs(20));
     assert_eq!(settings.notice.transports, [TransportKind::Poll]);
-    assert_eq!(settings.guards.mass_delete_files, 1000);
-    assert_eq!(settings.guards.mass_delete_percent, 16);
+    assert_eq!(settings.guards.mass_delete.files, 1000);
+    assert_eq!(settings.guards.mass_delete.percent, 16);
     assert_eq!(settings.control.socket, Some("/etc/sock".into()));
     assert_eq!(
         settings.log,
