@@ -8,7 +8,10 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, Zoned, tz::TimeZone};
+use jiff::{
+    Timestamp, Zoned,
+    tz::{Offset, TimeZone},
+};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::engine::timer::Moment;
@@ -59,6 +62,26 @@ pub fn wall_of_seconds(seconds: i64) -> String {
 /// Returns the present wall time in whole seconds since 1970.
 pub fn wall_seconds() -> i64 {
     Timestamp::now().as_second()
+}
+
+/// Returns how far the local zone is ahead of UTC now, in minutes.
+pub fn wall_offset() -> i32 {
+    let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+    zone.to_offset(Timestamp::now()).seconds() / 60
+}
+
+/// Returns a number of seconds since 1970 in a zone that many minutes ahead of UTC, in the form
+/// of [`wall`]; empty if no calendar has that second.
+pub fn wall_in_zone(seconds: i64, offset: i32) -> String {
+    let (Ok(at), Ok(offset)) = (
+        Timestamp::from_second(seconds),
+        Offset::from_seconds(offset.saturating_mul(60)),
+    ) else {
+        return String::new();
+    };
+    Zoned::new(at, TimeZone::fixed(offset))
+        .strftime("%Y-%m-%dT%H:%M:%S%:z")
+        .to_string()
 }
 
 fn text(at: Timestamp) -> String {
@@ -150,6 +173,17 @@ mod tests {
         assert_eq!(parse(&wall_of_seconds(1_234_567_890)), 1_234_567_890);
         assert_eq!(wall().len(), "2026-11-20T21:42:54+01:00".len());
         assert_eq!(wall_of_seconds(i64::MAX), "");
+    }
+
+    #[test]
+    fn a_commit_is_dated_in_its_own_zone() {
+        assert_eq!(
+            wall_in_zone(1_234_567_890, -330),
+            "2009-02-13T18:01:30-05:30"
+        );
+        assert_eq!(wall_in_zone(0, 60), "1970-01-01T01:00:00+01:00");
+        assert_eq!(wall_in_zone(i64::MAX, 0), "");
+        assert!(wall_offset().abs() <= 26 * 60);
     }
 
     #[test]

@@ -439,6 +439,14 @@ impl Git {
         }
     }
 
+    /// Names a git directory and a work tree for it without looking at them.
+    pub fn at(dir: &Path, tree: &Path) -> Self {
+        Self {
+            tree: Some(tree.to_owned()),
+            ..Self::bare(dir)
+        }
+    }
+
     /// Returns the per-worktree git directory.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -428,6 +428,44 @@ impl Objects {
         }
     }
 
+    /// Returns all best common ancestors of two commits: none if they share no history, several
+    /// after merges that crossed.
+    pub fn merge_bases(&self, a: ObjectId, b: ObjectId) -> Result<Vec<ObjectId>, GitError> {
+        if a == b {
+            return Ok(vec![a]);
+        }
+        match &self.backend {
+            Backend::Library(repo) => {
+                let (a, b) = (
+                    git2::Oid::from_bytes(a.as_bytes())?,
+                    git2::Oid::from_bytes(b.as_bytes())?,
+                );
+                let found = match repo.merge_bases(a, b) {
+                    Ok(found) => found,
+                    Err(error) if error.code() == git2::ErrorCode::NotFound => {
+                        return Ok(Vec::new());
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                let ids = found.iter().map(|oid| ObjectId::from_bytes(oid.as_bytes()));
+                Ok(ids.collect::<Result<_, _>>()?)
+            }
+            Backend::Program(_) => {
+                let args = ["--all".to_owned(), a.to_string(), b.to_string()];
+                let done = self.git.ask("merge-base", args, b"")?;
+                match done.status.code() {
+                    Some(0) => {
+                        let lines = done.stdout.split(|b| *b == b'\n');
+                        let ids = lines.filter(|line| !line.is_empty());
+                        Ok(ids.map(ObjectId::from_hex).collect::<Result<_, _>>()?)
+                    }
+                    Some(1) => Ok(Vec::new()),
+                    _ => Err(failed("merge-base", &done)),
+                }
+            }
+        }
+    }
+
     /// Returns whether `newer` contains `older` in its history; a commit contains itself.
     pub fn descends(&self, newer: ObjectId, older: ObjectId) -> Result<bool, GitError> {
         Ok(newer == older || self.merge_base(newer, older)? == Some(older))
