@@ -21,8 +21,14 @@ use crate::git::objects::{Identity, Objects};
 use crate::git::{Git, GitError, io_trouble};
 use crate::names::{ObjectId, RepoPath};
 
+mod attributes;
 pub mod bases;
+pub mod contact;
+pub mod copies;
 pub mod filter;
+mod judge;
+pub mod merge;
+mod merge_tree;
 pub mod message;
 pub mod network;
 pub mod pack;
@@ -30,6 +36,9 @@ pub mod publish;
 pub mod records;
 pub mod scan;
 pub mod stable;
+mod swaps;
+mod three_way;
+mod verdict;
 
 /// What the configuration says about one folder, as its repository needs it.
 #[derive(Debug, Clone)]

@@ -46,6 +46,15 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Returns whether both hold the same bytes as the same kind of thing; a file's executable
+    /// bit does not count.
+    pub fn same_content(&self, other: &Self) -> bool {
+        let kind = |mode: u32| mode & 0o170_000;
+        self.id == other.id && kind(self.mode) == kind(other.mode)
+    }
+}
+
 /// One path that differs between two trees. Directories are never listed, only what is in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {

@@ -1,0 +1,161 @@
+//! Two commits become one, without a look at the work tree.
+//!
+//! The side already on the hub keeps the name, the other becomes a conflict copy: the hub
+//! arbitrates, no clock does, and two hosts never have to compute the same thing. What is
+//! published is never rewritten: the result is a commit on top of both, the hub's first.
+//!
+//! Absent: the work tree, the index and the branch. A merge only writes objects; it is pushed by
+//! its id and applied by `apply`.
+
+use super::copies::{self, TRAILER};
+use super::three_way::{self, Base, Trees};
+use super::{Place, RepoError, message};
+use crate::clock;
+use crate::engine::action::Trigger;
+use crate::engine::event::ConflictCopy;
+use crate::fault;
+use crate::git::tree;
+use crate::names::ObjectId;
+
+/// What a merge came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MergeOutcome {
+    /// Ours already contains the hub's.
+    UpToDate,
+    /// The hub's contains ours.
+    FastForward,
+    /// A commit with both as parents was written.
+    Created {
+        /// The commit.
+        commit: ObjectId,
+        /// The conflict copies that it makes.
+        copies: Vec<ConflictCopy>,
+    },
+    /// They share no history.
+    Unrelated,
+}
+
+/// Whose version stands where both sides changed something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefer {
+    /// The hub's; the local one becomes a conflict copy.
+    Hub,
+    /// The local one, without a copy: the user rewrote this history, or it is this host's later
+    /// version of what it pushed itself.
+    LocalSilently,
+}
+
+/// Merges our tip with the hub's; the base is their best common ancestor.
+pub fn merge(
+    place: &Place,
+    hub: ObjectId,
+    local: ObjectId,
+    prefer: Prefer,
+) -> Result<MergeOutcome, RepoError> {
+    let bases = place.objects.merge_bases(hub, local)?;
+    let Some(first) = bases.first() else {
+        return Ok(MergeOutcome::Unrelated);
+    };
+    if bases.contains(&hub) {
+        return Ok(MergeOutcome::UpToDate);
+    }
+    if bases.contains(&local) {
+        return Ok(MergeOutcome::FastForward);
+    }
+    let commits = [hub, local];
+    let base = if bases.len() == 1 {
+        Base::One(commits)
+    } else {
+        Base::Several(commits)
+    };
+    create(place, Some(*first), base, hub, local, prefer)
+}
+
+/// Merges our tip with the hub's as if they parted at `base`; `None` is the empty tree.
+pub fn merge_with_base(
+    place: &Place,
+    base: Option<ObjectId>,
+    hub: ObjectId,
+    local: ObjectId,
+    prefer: Prefer,
+) -> Result<MergeOutcome, RepoError> {
+    if hub == local {
+        return Ok(MergeOutcome::UpToDate);
+    }
+    create(place, base, Base::Given, hub, local, prefer)
+}
+
+fn create(
+    place: &Place,
+    base: Option<ObjectId>,
+    history: Base,
+    hub: ObjectId,
+    local: ObjectId,
+    prefer: Prefer,
+) -> Result<MergeOutcome, RepoError> {
+    let tree = |commit| Ok::<_, RepoError>(place.objects.commit(commit)?.tree);
+    let trees = Trees {
+        base: match base {
+            Some(base) => tree(base)?,
+            None => place.objects.write_tree(Vec::new())?,
+        },
+        hub: tree(hub)?,
+        local: tree(local)?,
+    };
+    let (merged, copies) = merge_trees(place, trees, history, local, prefer)?;
+    fault::at("merge-tree");
+    let commit = write(place, merged, trees.hub, &[hub, local], &copies)?;
+    fault::at("merge-commit");
+    Ok(MergeOutcome::Created { commit, copies })
+}
+
+/// Merges trees and puts the copies in; `local` is the commit that the losers come from.
+pub(super) fn merge_trees(
+    place: &Place,
+    trees: Trees,
+    history: Base,
+    local: ObjectId,
+    prefer: Prefer,
+) -> Result<(ObjectId, Vec<ConflictCopy>), RepoError> {
+    let resolved = three_way::resolve(place, trees, history, prefer)?;
+    for path in &resolved.submodules {
+        tracing::warn!(%path, "both sides moved a submodule; the hub's stands");
+    }
+    let sides = [trees.hub, trees.local];
+    let (edits, copies) =
+        copies::put_beside(place, resolved.tree, &sides, local, &resolved.losers)?;
+    let tree = if edits.is_empty() {
+        resolved.tree
+    } else {
+        three_way::build(place, resolved.tree, &edits)?
+    };
+    Ok((tree, copies))
+}
+
+/// Writes the commit of a merged tree; the message tells what it brings to the hub's history.
+pub(super) fn write(
+    place: &Place,
+    tree: ObjectId,
+    hub_tree: ObjectId,
+    parents: &[ObjectId],
+    copies: &[ConflictCopy],
+) -> Result<ObjectId, RepoError> {
+    let changes = tree::differences(&place.objects, Some(hub_tree), Some(tree))?;
+    let mut summary = format!("merge {}", message::summary(&changes));
+    let added = match copies.len() {
+        0 => String::new(),
+        1 => ", 1 conflict copy".to_owned(),
+        many => format!(", {many} conflict copies"),
+    };
+    summary.push_str(&added);
+    let trailers: Vec<(&str, String)> = copies
+        .iter()
+        .map(|made| (TRAILER, copies::trailer(&made.path, &made.copy)))
+        .collect();
+    let host = &place.settings.host;
+    let text = message::message(host, &summary, &changes, Trigger::Merge, &trailers);
+    let now = (clock::wall_seconds(), clock::wall_offset());
+    Ok(place
+        .objects
+        .write_commit(tree, parents, &place.identity()?, now, &text)?)
+}
