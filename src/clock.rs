@@ -84,6 +84,11 @@ pub fn wall_in_zone(seconds: i64, offset: i32) -> String {
         .to_string()
 }
 
+/// Returns how much processor time the calling thread has used.
+pub fn thread_time() -> Duration {
+    read(ClockId::ThreadCPUTime)
+}
+
 fn text(at: Timestamp) -> String {
     let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
     Zoned::new(at, zone)

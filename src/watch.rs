@@ -19,6 +19,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::engine::event::{Change, Code, Recovery, RescanWhy, Trouble};
 use crate::names::RepoPath;
@@ -30,6 +31,8 @@ mod inotify_source;
 #[cfg(target_os = "linux")]
 mod mounts;
 mod notify_source;
+mod outposts;
+mod poll;
 mod resolve;
 mod source;
 mod tree;
@@ -54,6 +57,9 @@ pub struct WatchSettings {
     pub exclude: Vec<String>,
     /// If not empty, only what these patterns match counts.
     pub only: Vec<String>,
+    /// How often a directory is looked at that changed lately and has no watch; ten seconds
+    /// unless there is a reason.
+    pub poll_often: Duration,
 }
 
 impl WatchSettings {
@@ -68,6 +74,7 @@ impl WatchSettings {
             global_excludes: None,
             exclude: Vec::new(),
             only: Vec::new(),
+            poll_often: Duration::from_secs(10),
         }
     }
 }
@@ -84,8 +91,8 @@ pub enum WatchEvent {
     /// The root is not there any more, or something else is in its place. Nothing else is
     /// reported until the same directory is back.
     RootGone,
-    /// Some directories are polled because the kernel gives no more watches. Told once per
-    /// shortage.
+    /// The kernel began to give no more watches, so that some directories are polled, or that is
+    /// over (then none is unwatched).
     Unwatched(WatchSummary),
 }
 
@@ -255,6 +262,10 @@ impl Watcher {
             Arc::clone(&summary),
             sink,
         );
+        if resolver.is_blind() {
+            let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+            return Err(WatchError::System(denied));
+        }
         let resolver = std::thread::Builder::new()
             .name("watch".into())
             .spawn(move || resolver.run())

@@ -101,6 +101,10 @@ impl Source for InotifySource {
         }
     }
 
+    fn confuses_names(&self) -> bool {
+        false
+    }
+
     fn flush(&mut self, marker: Marker) {
         self.bell
             .markers

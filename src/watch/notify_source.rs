@@ -88,6 +88,10 @@ impl Source for NotifySource {
         // a new directory of that name. One that became ignored is silenced by the filter.
     }
 
+    fn confuses_names(&self) -> bool {
+        true
+    }
+
     fn flush(&mut self, marker: Marker) {
         self.next_marker += 1;
         let file = self.waiting.dir.path().join(self.next_marker.to_string());

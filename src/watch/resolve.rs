@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +18,11 @@ use rustix::fs::FileType;
 
 use super::batch::{Batch, Counts, Outcome};
 use super::filter::{Rules, Way};
-use super::source::{Command, Inbox, Marker, Place, RawEvent, Shape, Taken, Token, What};
+use super::outposts::{Outposts, read_rules};
+use super::poll::Poll;
+use super::source::{Command, Inbox, Marker, Place, RawEvent, Shape, Taken, What};
 use super::tree::{NodeId, ROOT};
-use super::walk::{DOT_GIT, DOT_GITIGNORE, Ground, Walked};
+use super::walk::{DOT_GIT, DOT_GITIGNORE, Ground, Listing, Walked};
 use super::{WatchEvent, WatchSettings, WatchSummary};
 use crate::clock::{self, SuspendDetector};
 use crate::engine::event::RescanWhy;
@@ -54,23 +56,6 @@ impl Identity {
     }
 }
 
-/// A directory outside the tree that is watched for some names.
-struct Outpost {
-    dir: PathBuf,
-    token: Option<Token>,
-    duty: Duty,
-}
-
-/// What an outpost is for.
-enum Duty {
-    /// The repository: HEAD, the index and the user's operations.
-    Git,
-    /// `info/` of the repository, for `exclude`.
-    Info,
-    /// The directory of the user's global ignore file, which has this name.
-    Global(Vec<u8>),
-}
-
 /// The resolver's state, all of it in one thread.
 pub(super) struct Resolver<S> {
     ground: Ground,
@@ -79,7 +64,8 @@ pub(super) struct Resolver<S> {
     inbox: Arc<Inbox>,
     summary: Arc<Mutex<WatchSummary>>,
     sink: S,
-    outposts: Vec<Outpost>,
+    outposts: Outposts,
+    poll: Poll,
     batch: Batch,
     /// Directories to walk at the end of the batch.
     to_walk: BTreeSet<Vec<u8>>,
@@ -118,6 +104,7 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         summary: Arc<Mutex<WatchSummary>>,
         sink: S,
     ) -> Self {
+        let poll = Poll::new(settings.poll_often);
         let mut resolver = Self {
             ground,
             settings,
@@ -125,7 +112,8 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
             inbox,
             summary,
             sink,
-            outposts: Vec::new(),
+            outposts: Outposts::default(),
+            poll,
             batch: Batch::default(),
             to_walk: BTreeSet::new(),
             rules_touched: BTreeSet::new(),
@@ -139,10 +127,17 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
             suspend: SuspendDetector::new(),
         };
         resolver.man_outposts();
-        resolver.read_outer_rules();
+        read_rules(&mut resolver.ground, &resolver.settings);
         let walked = resolver.ground.walk(ROOT);
-        resolver.note(&walked);
+        resolver.note(walked);
+        // Nobody has looked at the folder yet, so nothing in it is news.
+        resolver.batch.clear();
         resolver
+    }
+
+    /// Returns whether not even the root can be watched or polled.
+    pub(super) fn is_blind(&self) -> bool {
+        !self.ground.tree.is_watched(ROOT) && !self.ground.tree.is_unwatched(ROOT)
     }
 
     /// Works until told to stop.
@@ -161,7 +156,12 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         let git = self
             .git_moved
             .then(|| self.git_told.unwrap_or_default() + GIT_APART);
-        let due = [self.lost.map(Lost::due), git, self.batch.next_grown()];
+        let due = [
+            self.lost.map(Lost::due),
+            git,
+            self.batch.next_grown(),
+            self.poll.next().filter(|_| !self.root_gone),
+        ];
         let due = due.into_iter().flatten().min();
         due.map_or(LOOK_UP, |due| clock::until(due).min(LOOK_UP))
     }
@@ -188,6 +188,7 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         if self.root_suspect {
             self.check_root();
         }
+        self.poll(now);
         self.end_batch(now);
         if self.suspend.slept().is_some() {
             self.walk_all(Some(RescanWhy::Resume));
@@ -216,31 +217,38 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
     }
 
     fn event(&mut self, event: &RawEvent, now: Moment) {
-        self.outpost_event(event);
+        let report = self.outposts.hear(event);
+        self.git_moved |= report.git_moved;
+        self.outer_rules_touched |= report.rules;
         let Some(dir) = self.place(&event.place) else {
             return;
         };
         if event.name.is_empty() {
             self.own_event(dir, event.what);
-            return;
+        } else {
+            self.entry_event(dir, &event.name, event.what, event.shape, now);
         }
+    }
+
+    /// Takes an event of an entry of a directory.
+    fn entry_event(&mut self, dir: NodeId, name: &[u8], what: What, shape: Shape, now: Moment) {
         let mut path = self.ground.tree.path(dir);
         if !path.is_empty() {
             path.push(b'/');
         }
-        path.extend_from_slice(&event.name);
-        if *event.name == *DOT_GIT {
-            self.dot_git_event(dir, event.what);
+        path.extend_from_slice(name);
+        if name == DOT_GIT {
+            self.dot_git_event(dir, what);
         } else if self.ground.tree.is_boundary(dir) {
             // A repository of its own is none of our business.
-        } else if self.is_directory(dir, event, &path) {
-            self.directory_event(dir, event, path);
+        } else if self.is_directory(dir, name, shape, &path) {
+            self.directory_event(dir, name, what, path);
         } else {
-            if *event.name == *DOT_GITIGNORE && event.what != What::Attributes {
+            if name == DOT_GITIGNORE && what != What::Attributes {
                 self.rules_touched.insert(self.ground.tree.path(dir));
             }
             let ground = &self.ground;
-            self.batch.file(&path, event.what, now, || {
+            self.batch.file(&path, what, now, || {
                 if ground.filter.is_tracked(&path) {
                     Counts::Yes
                 } else if ground.filter.counts(&ground.tree, dir, &path) {
@@ -268,7 +276,8 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
     fn own_event(&mut self, dir: NodeId, what: What) {
         if dir == ROOT {
             self.root_suspect |= what != What::Attributes;
-        } else if what == What::Ended {
+        }
+        if what == What::Ended {
             // Deleted, then its name says so too; or unmounted, then another is in its place.
             self.ground.tree.set_token(dir, None);
             self.to_walk.insert(self.ground.tree.path(dir));
@@ -278,6 +287,8 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
     fn dot_git_event(&mut self, dir: NodeId, what: What) {
         if dir == ROOT {
             self.git_moved = true;
+            // A repository that was made anew is to be watched anew.
+            self.outer_rules_touched = true;
             return;
         }
         let is_boundary = self.ground.tree.is_boundary(dir);
@@ -301,21 +312,21 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         }
     }
 
-    fn is_directory(&self, dir: NodeId, event: &RawEvent, path: &[u8]) -> bool {
-        match event.shape {
+    fn is_directory(&self, dir: NodeId, name: &[u8], shape: Shape, path: &[u8]) -> bool {
+        match shape {
             Shape::Directory => true,
             Shape::Other => false,
             Shape::Unknown => {
-                self.ground.tree.child(dir, &event.name).is_some()
+                self.ground.tree.child(dir, name).is_some()
                     || kind_on_disk(&self.ground.on_disk(path)) == Some(FileType::Directory)
             }
         }
     }
 
-    fn directory_event(&mut self, dir: NodeId, event: &RawEvent, path: Vec<u8>) {
-        let known = self.ground.tree.child(dir, &event.name);
+    fn directory_event(&mut self, dir: NodeId, name: &[u8], what: What, path: Vec<u8>) {
+        let known = self.ground.tree.child(dir, name);
         let counts = self.ground.way(dir, &path) != Way::Closed;
-        match event.what {
+        match what {
             What::Attributes => {
                 // Times of a directory mean nothing; its mode may open or close it.
                 let mode = mode_on_disk(&self.ground.on_disk(&path));
@@ -329,8 +340,7 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
                 if let Some(id) = known {
                     self.ground.forget(id);
                 }
-                if event.shape == Shape::Unknown {
-                    // Such a source may tell of a move late, when the name is in use again.
+                if self.ground.source.confuses_names() {
                     self.to_walk.insert(path.clone());
                 }
             }
@@ -384,9 +394,12 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
                 changed = true;
             }
         }
-        if std::mem::take(&mut self.outer_rules_touched) && self.read_outer_rules() {
-            self.to_walk.insert(Vec::new());
-            changed = true;
+        if std::mem::take(&mut self.outer_rules_touched) {
+            self.man_outposts();
+            if read_rules(&mut self.ground, &self.settings) {
+                self.to_walk.insert(Vec::new());
+                changed = true;
+            }
         }
         changed
     }
@@ -398,7 +411,7 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
                 || (0..path.len()).any(|at| path[at] == b'/' && done.contains(&path[..at]));
             if !inside_done {
                 let walked = self.ground.walk_path(&path);
-                self.note(&walked);
+                self.note(walked);
                 done.insert(path);
             }
         }
@@ -411,18 +424,18 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
             return;
         }
         self.man_outposts();
-        let rules = self.read_outer_rules();
+        let rules = read_rules(&mut self.ground, &self.settings);
         let walked = self.ground.walk(ROOT);
-        self.note(&walked);
-        match why {
-            Some(why) => (self.sink)(WatchEvent::Rescan(why)),
-            None if rules => (self.sink)(WatchEvent::Rescan(RescanWhy::Rules)),
-            None => {
-                for path in walked.fresh {
-                    self.batch.subtree(path);
-                }
-                self.end_batch(clock::now());
+        for path in &walked.fresh {
+            self.batch.subtree(path.clone());
+        }
+        self.note(walked);
+        match why.or(rules.then_some(RescanWhy::Rules)) {
+            Some(why) => {
+                self.batch.clear();
+                (self.sink)(WatchEvent::Rescan(why));
             }
+            None => self.end_batch(clock::now()),
         }
     }
 
@@ -470,114 +483,92 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         }
     }
 
-    /// Notes what a walk found for the summary.
-    fn note(&mut self, _walked: &Walked) {
+    fn man_outposts(&mut self) {
+        self.outposts.man(&mut self.ground, &self.settings);
+    }
+
+    /// Looks at the directories without a watch that are due.
+    fn poll(&mut self, now: Moment) {
+        if self.root_gone || self.poll.next().is_none_or(|next| next > now) {
+            return;
+        }
+        let start = clock::thread_time();
+        let mut spent = Duration::ZERO;
+        while let Some(path) = self.poll.take_due(now, spent) {
+            self.look(&path, now);
+            spent = clock::thread_time().saturating_sub(start);
+        }
+        self.poll.rest(now, spent);
+    }
+
+    /// Looks at one directory without a watch.
+    fn look(&mut self, path: &[u8], now: Moment) {
+        let known = self.ground.tree.find(path);
+        let Some(id) = known.filter(|id| self.ground.tree.is_unwatched(*id)) else {
+            self.poll.drop_out(path);
+            return;
+        };
+        let Some(listing) = self.ground.watch_after_all(id) else {
+            self.poll.drop_out(path);
+            if let Ok(path) = RepoPath::new(path) {
+                self.batch.subtree(path);
+            }
+            return;
+        };
+        self.looked(path, listing, now);
+        if self.ground.tree.is_watched(id) {
+            self.poll.drop_out(path);
+        }
+        self.count();
+    }
+
+    /// Reports what is different in a directory without a watch since the last look.
+    fn looked(&mut self, path: &[u8], listing: Listing, now: Moment) {
+        let difference = self.poll.looked(path, listing, now);
+        let files = [
+            (difference.written, What::Closed, Shape::Other),
+            (difference.removed, What::Removed, Shape::Other),
+            // Whether it came or went is seen by the walk.
+            (difference.dirs, What::Arrived, Shape::Directory),
+        ];
+        let git = difference
+            .git
+            .map(|is| if is { What::Created } else { What::Removed });
+        let git = git.map(|what| (DOT_GIT.into(), what, Shape::Unknown));
+        let files = files.into_iter().flat_map(|(names, what, shape)| {
+            names.into_iter().map(move |name| (name, what, shape))
+        });
+        for (name, what, shape) in files.chain(git) {
+            if let Some(dir) = self.ground.tree.find(path) {
+                self.entry_event(dir, &name, what, shape, now);
+            }
+        }
+    }
+
+    /// Notes what a walk found about directories without a watch.
+    fn note(&mut self, walked: Walked) {
+        let now = clock::now();
+        for (path, listing) in walked.refused {
+            self.looked(&path, listing, now);
+        }
+        self.count();
+    }
+
+    /// Brings the summary up to date.
+    fn count(&mut self) {
         let unwatched = self.ground.tree.unwatched();
         let now = WatchSummary {
             watched: self.ground.tree.len() - unwatched,
             unwatched,
         };
         let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
-        let tell = summary.unwatched == 0 && now.unwatched > 0;
+        let tell = (summary.unwatched == 0) != (now.unwatched == 0);
         *summary = now;
         drop(summary);
         if tell {
             (self.sink)(WatchEvent::Unwatched(now));
         }
     }
-
-    fn outpost_event(&mut self, event: &RawEvent) {
-        for outpost in &mut self.outposts {
-            let here = match &event.place {
-                Place::Watch(token) => outpost.token == Some(*token),
-                Place::Path(path) => *path == outpost.dir,
-            };
-            if !here {
-                continue;
-            }
-            if event.what == What::Ended {
-                outpost.token = None;
-            }
-            match &outpost.duty {
-                Duty::Git => {
-                    let moved = event.name.is_empty() || is_git_state(&event.name);
-                    self.git_moved |= moved && event.what != What::Attributes;
-                    self.outer_rules_touched |= *event.name == *b"info";
-                }
-                Duty::Info => {
-                    self.outer_rules_touched |= event.name.is_empty() || *event.name == *b"exclude";
-                }
-                Duty::Global(name) => {
-                    self.outer_rules_touched |= event.name.is_empty() || *event.name == **name;
-                }
-            }
-        }
-    }
-
-    /// Watches, or watches again, the directories outside the tree that matter.
-    fn man_outposts(&mut self) {
-        let settings = &self.settings;
-        let mut wanted = vec![
-            (settings.git_dir.clone(), Duty::Git),
-            (settings.common_dir.join("info"), Duty::Info),
-        ];
-        if settings.common_dir != settings.git_dir {
-            wanted.push((settings.common_dir.clone(), Duty::Git));
-        }
-        if let Some(file) = &settings.global_excludes {
-            let real = file.canonicalize().ok();
-            for file in [Some(file), real.as_ref().filter(|real| *real != file)] {
-                if let Some((dir, name)) = file.and_then(|file| file.parent().zip(file.file_name()))
-                {
-                    let name = name.as_encoded_bytes().to_vec();
-                    wanted.push((dir.to_owned(), Duty::Global(name)));
-                }
-            }
-        }
-        self.outposts.clear();
-        for (dir, duty) in wanted {
-            let token = self.ground.source.watch(&dir).ok();
-            self.outposts.push(Outpost { dir, token, duty });
-        }
-        self.ground.kept = self
-            .outposts
-            .iter()
-            .filter_map(|outpost| outpost.token)
-            .collect();
-    }
-
-    /// Reads the rules outside the tree; returns whether they changed.
-    fn read_outer_rules(&mut self) -> bool {
-        let info = Rules::read_outside(&self.settings.common_dir.join("info/exclude"));
-        let global = self
-            .settings
-            .global_excludes
-            .as_deref()
-            .and_then(Rules::read_outside);
-        let filter = &mut self.ground.filter;
-        let same = Rules::same(filter.info.as_ref(), info.as_ref())
-            && Rules::same(filter.global.as_ref(), global.as_ref());
-        filter.info = info;
-        filter.global = global;
-        !same
-    }
-}
-
-/// Returns whether an entry of the repository's directory says where the user's git is at.
-fn is_git_state(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"HEAD"
-            | b"HEAD.lock"
-            | b"index"
-            | b"index.lock"
-            | b"ORIG_HEAD"
-            | b"MERGE_HEAD"
-            | b"CHERRY_PICK_HEAD"
-            | b"REVERT_HEAD"
-            | b"sequencer"
-    ) || name.starts_with(b"BISECT_")
-        || name.starts_with(b"rebase-")
 }
 
 fn kind_on_disk(path: &Path) -> Option<FileType> {

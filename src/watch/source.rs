@@ -109,6 +109,10 @@ pub(super) trait Source: Send {
     /// Ends a watch. Events of it that are under way may still come.
     fn unwatch(&mut self, token: Token);
 
+    /// Returns whether the end of a directory that once had a name can end the watch of the one
+    /// that has it now.
+    fn confuses_names(&self) -> bool;
+
     /// Puts `marker` into the inbox after all events of what happened before this call.
     fn flush(&mut self, marker: Marker);
 }

@@ -165,7 +165,6 @@ impl Tree {
         }
         let old = self.unmap(id, before);
         self.node_mut(id).token = token;
-        self.set_mark(id, UNWATCHED, false);
         if let Some(token) = token.filter(|token| *token != Token::BY_PATH.0)
             && let Some(other) = self.by_token.insert(token, id)
         {
@@ -215,9 +214,9 @@ impl Tree {
         self.set_mark(id, BOUNDARY, yes);
     }
 
-    /// Says that the kernel gives no watch for the directory.
-    pub(super) fn set_unwatched(&mut self, id: NodeId) {
-        self.set_mark(id, UNWATCHED, true);
+    /// Says whether the kernel gave no watch for the directory.
+    pub(super) fn set_unwatched(&mut self, id: NodeId, yes: bool) {
+        self.set_mark(id, UNWATCHED, yes);
     }
 
     /// Returns whether the kernel gave no watch for the directory.
@@ -320,7 +319,7 @@ mod tests {
         let (a, _) = tree.child_or_new(ROOT, b"a");
         let (b, _) = tree.child_or_new(a, b"b");
         let (c, _) = tree.child_or_new(b, b"c");
-        tree.set_unwatched(c);
+        tree.set_unwatched(c, true);
         assert_eq!(tree.path(c), b"a/b/c");
         assert_eq!(tree.find(b"a/b/c"), Some(c));
         assert_eq!(tree.find(b""), Some(ROOT));

@@ -51,7 +51,7 @@ pub(super) struct Walked {
     /// Directories that were not watched before, without those below another of them.
     pub(super) fresh: Vec<RepoPath>,
     /// Directories for which there was no watch, with their files as they are.
-    pub(super) refused: Vec<(RepoPath, Listing)>,
+    pub(super) refused: Vec<(Vec<u8>, Listing)>,
 }
 
 /// What is in a directory.
@@ -120,7 +120,7 @@ impl Ground {
             let Some(fresh) = self.watch(id, &on_disk) else {
                 continue;
             };
-            let wants_files = !self.tree.is_watched(id);
+            let wants_files = self.tree.is_unwatched(id);
             let listing = match list(&on_disk, wants_files) {
                 Ok(listing) => listing,
                 Err(error) if is_gone(&error) => {
@@ -151,7 +151,7 @@ impl Ground {
             for child in self.enter(id, &path, &listing.dirs) {
                 rest.push((child, inside_fresh || fresh));
             }
-            if wants_files && let Ok(path) = RepoPath::new(&path) {
+            if wants_files {
                 walked.refused.push((path, listing));
             }
         }
@@ -199,28 +199,43 @@ impl Ground {
         self.filter.way(&self.tree, dir, path)
     }
 
-    /// Watches a directory. Returns whether it was not watched before, or `None` if it is gone.
+    /// Watches a directory. Returns whether it was not watched before and is now, or `None` if it
+    /// is gone.
     fn watch(&mut self, id: NodeId, on_disk: &Path) -> Option<bool> {
-        let token = match self.source.watch(on_disk) {
-            Ok(token) => Some(token),
-            Err(Refusal::NoMore) => None,
+        let (token, refused) = match self.source.watch(on_disk) {
+            Ok(token) => (Some(token), false),
+            Err(Refusal::NoMore) => (None, true),
             Err(Refusal::Gone) => {
                 self.forget(id);
                 return None;
             }
             Err(Refusal::Other(error)) => {
+                // When it can be read its attributes change, which the directory above tells.
                 tracing::debug!(dir = %on_disk.display(), %error, "cannot watch a directory");
-                None
+                (None, false)
             }
         };
-        let fresh = !self.tree.is_watched(id) && !self.tree.is_unwatched(id);
+        let was_watched = self.tree.is_watched(id);
         let replaced = self.tree.set_token(id, token);
-        let fresh = fresh || replaced.is_some();
+        self.tree.set_unwatched(id, refused);
+        let fresh = token.is_some() && (!was_watched || replaced.is_some());
         self.give_back(replaced);
-        if token.is_none() {
-            self.tree.set_unwatched(id);
-        }
         Some(fresh)
+    }
+
+    /// Tries again to watch a directory without a watch, and looks at what is in it, but not
+    /// below. Returns `None` if it is gone.
+    pub(super) fn watch_after_all(&mut self, id: NodeId) -> Option<Listing> {
+        let on_disk = self.on_disk(&self.tree.path(id));
+        self.watch(id, &on_disk)?;
+        match list(&on_disk, true) {
+            Ok(listing) => Some(listing),
+            Err(error) if is_gone(&error) => {
+                self.forget(id);
+                None
+            }
+            Err(_) => Some(Listing::default()),
+        }
     }
 
     /// Forgets a directory and everything below it.

@@ -2,16 +2,24 @@
 //!
 //! Nothing here waits for time to pass: what must come is waited for with a deadline, what must
 //! not come is asserted behind the watcher's own echo.
+#![expect(
+    clippy::print_stderr,
+    reason = "skips and the size of a storm are told"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use autosync::engine::event::{Change, ChangeKind, RescanWhy};
 use autosync::names::RepoPath;
 use autosync::watch::{Backend, WatchEvent, WatchSettings, Watcher};
+
+mod edges;
+mod rules;
+mod storm;
 
 /// Longer than any machine needs.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -22,7 +30,9 @@ const BOTH: [Backend; 2] = [Backend::Native, Backend::Portable];
 struct Scene {
     root: PathBuf,
     watcher: Watcher,
-    events: Receiver<WatchEvent>,
+    /// What is reported; `None` is an echo.
+    events: Receiver<Option<WatchEvent>>,
+    sender: Sender<Option<WatchEvent>>,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -57,14 +67,16 @@ impl Scene {
         let mut settings = WatchSettings::new(&root);
         adapt(&mut settings);
         let (sink, events) = channel();
+        let sender = sink.clone();
         let watcher = Watcher::start_on(backend, settings, move |event| {
             // The test may be over.
-            sink.send(event).ok();
+            sink.send(Some(event)).ok();
         });
         Self {
             root,
             watcher: watcher.unwrap(),
             events,
+            sender,
             _dir: Some(dir),
         }
     }
@@ -77,14 +89,37 @@ impl Scene {
         fs::write(self.at(path), text).unwrap();
     }
 
+    /// Asks for an echo behind everything that happened until now.
+    fn ask(&self) {
+        let sender = self.sender.clone();
+        self.watcher.echo(move || {
+            // The test may be over.
+            sender.send(None).ok();
+        });
+    }
+
+    /// Returns the next that is reported, `None` for the echo that was asked for.
+    fn next(&self) -> Option<WatchEvent> {
+        self.events
+            .recv_timeout(DEADLINE)
+            .expect("nothing is reported, and no echo comes")
+    }
+
     /// Returns everything that is reported of what happened until now.
     fn heard(&self) -> Heard {
-        let (done, echoed) = channel();
-        self.watcher.echo(move || done.send(()).unwrap());
-        echoed.recv_timeout(DEADLINE).expect("no echo");
+        self.ask();
         let mut heard = Heard::default();
-        for event in self.events.try_iter() {
+        while let Some(event) = self.next() {
             heard.take(event);
+        }
+        heard
+    }
+
+    /// Returns everything that is reported until `enough`.
+    fn until(&self, enough: impl Fn(&Heard) -> bool) -> Heard {
+        let mut heard = Heard::default();
+        while !enough(&heard) {
+            heard.take(self.next().expect("no echo was asked for"));
         }
         heard
     }
