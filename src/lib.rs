@@ -19,4 +19,5 @@ pub mod paths;
 pub mod process;
 pub mod repo;
 mod sys;
+pub mod transport;
 pub mod watch;

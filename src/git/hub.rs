@@ -14,8 +14,40 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::ssh::{self, Server};
 use super::{GitError, LOCAL, bare_command, run};
+use crate::config::hub_is_path;
 use crate::names::ObjectId;
+
+/// How a hub is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory of this machine.
+    Path(PathBuf),
+    /// ssh: the server, and the path on it.
+    Ssh(Server, String),
+    /// A web server.
+    Https,
+    /// Some other way that git knows.
+    Other,
+}
+
+impl Kind {
+    /// Returns how git would reach this address; a relative path starts at `base`.
+    pub fn of(url: &str, base: &Path) -> Self {
+        if let Some(path) = ssh::file_url(url) {
+            Self::Path(path.into())
+        } else if hub_is_path(url) {
+            Self::Path(base.join(url))
+        } else if let Some((server, path)) = Server::of_url(url) {
+            Self::Ssh(server, path)
+        } else if url.starts_with("https://") || url.starts_with("http://") {
+            Self::Https
+        } else {
+            Self::Other
+        }
+    }
+}
 
 /// What a look at a hub's branch found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

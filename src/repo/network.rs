@@ -19,15 +19,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::{Place, RepoError};
-use crate::config::hub_is_path;
 use crate::engine::event::{Fetched, Pushed};
 use crate::engine::status::Progress;
 use crate::fault;
 use crate::git::hub::{self, Look};
-use crate::git::ssh::{self, Server};
 use crate::git::{self, GitError, public_url, refs};
 use crate::names::{ObjectId, RepoPath, escape};
 use crate::process::{self, Finished, Patience};
+
+pub use crate::git::hub::Kind;
 
 mod connected;
 mod said;
@@ -54,19 +54,6 @@ pub struct Remote {
     partial: bool,
 }
 
-/// How a hub is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    /// A directory of this machine.
-    Path(PathBuf),
-    /// ssh: the server, and the path on it.
-    Ssh(Server, String),
-    /// A web server.
-    Https,
-    /// Some other way that git knows.
-    Other,
-}
-
 /// What a call to the hub needs beside the folder and the address.
 pub struct Terms<'a> {
     /// A private directory for the sockets of shared connections, at most 48 bytes long.
@@ -90,10 +77,10 @@ impl Remote {
             .git
             .call("ls-remote", ["--get-url", "--", &url], b"")?;
         let real = String::from_utf8_lossy(asked.trim_ascii()).into_owned();
-        let kind = kind_of(&real, place.root());
+        let kind = Kind::of(&real, place.root());
         let mut name = "autosync".to_owned();
         for (remote, address) in remotes(place)? {
-            let same_path = match (&kind, kind_of(&address, place.root())) {
+            let same_path = match (&kind, Kind::of(&address, place.root())) {
                 (Kind::Path(ours), Kind::Path(theirs)) => real_path(ours) == real_path(&theirs),
                 _ => false,
             };
@@ -117,20 +104,6 @@ impl Remote {
     /// Returns the hub's tip as last seen, `None` if it was never seen or had no branch.
     pub fn last_seen(&self, place: &Place) -> Result<Option<ObjectId>, RepoError> {
         Ok(refs::read(&place.git, &place.objects, &self.tracking)?)
-    }
-}
-
-fn kind_of(url: &str, root: &Path) -> Kind {
-    if let Some(path) = ssh::file_url(url) {
-        Kind::Path(path.into())
-    } else if hub_is_path(url) {
-        Kind::Path(root.join(url))
-    } else if let Some((server, path)) = Server::of_url(url) {
-        Kind::Ssh(server, path)
-    } else if url.starts_with("https://") || url.starts_with("http://") {
-        Kind::Https
-    } else {
-        Kind::Other
     }
 }
 
@@ -209,6 +182,11 @@ fn try_fetch(
         refs::set(&place.git, &place.objects, FETCHED, None)?;
     }
     Ok(tip)
+}
+
+/// Creates a bare repository for a hub as [`hub::create`] does.
+pub fn create_hub(path: &Path, branch: &str, shared: bool) -> Result<(), RepoError> {
+    Ok(hub::create(path, branch, shared)?)
 }
 
 /// Fetches by the plumbing, which neither reads the index nor loads the trees that we have.

@@ -7,4 +7,5 @@ mod config;
 mod control;
 mod network;
 mod support;
+mod transport_path;
 mod watch;
