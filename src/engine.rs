@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! 1. At most one job is in flight per lane (tree, network); its outcome comes back as an event.
-//! 2. A notice is announced only for a push that the hub confirmed.
+//! 2. A notice is announced only for a commit of ours that the hub said it has.
 //! 3. No event is ever muted. What an apply wrote comes back from the watcher as ordinary
 //!    changes, and the snapshot that follows finds nothing to commit.
 //! 4. No snapshot starts while the journal of an apply is open.
@@ -31,6 +31,8 @@ mod receiving;
 mod report;
 pub mod settings;
 pub mod settle;
+#[cfg(test)]
+mod sim;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -109,6 +111,7 @@ pub struct Engine {
     approved_apply: bool,
     /// Deferred paths are to be looked at again, and how long to wait for the time after.
     release: bool,
+    release_soon: bool,
     release_wait: Duration,
 
     /// The transports over which notices can arrive now.
@@ -204,6 +207,7 @@ impl Engine {
             approved_snapshot: false,
             approved_apply: false,
             release: false,
+            release_soon: false,
             release_wait: RELEASE_FIRST,
             live: BTreeSet::new(),
         };
@@ -254,7 +258,10 @@ impl Engine {
                     self.want_scan(Trigger::Scan);
                 }
                 Timer::Resume => self.on_asked(now, Request::Resume),
-                Timer::Release => self.release = true,
+                Timer::Release => {
+                    self.release = true;
+                    self.release_soon = false;
+                }
                 Timer::Maintain => self.maintain(now),
             }
         }
@@ -295,7 +302,10 @@ impl Engine {
             return self.is_held_up();
         }
         let tree = self.settle.is_empty() && self.scan.is_none() || self.is_stopped(Site::Snapshot);
-        let receive = !self.wants_merge() && self.receiving == Receiving::Idle && !self.release
+        let receive = !self.wants_merge()
+            && self.receiving == Receiving::Idle
+            && !self.release
+            && !self.release_soon
             || self.is_stopped(Site::Receive)
             || self.is_stopped(Site::Push);
         let fetch = self.fetch.is_none() || self.is_stopped(Site::Fetch);

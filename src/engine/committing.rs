@@ -13,6 +13,7 @@ impl Engine {
             self.settle.note(now, change);
             if self.record.is_deferred(&change.path) {
                 self.release_wait = RELEASE_FIRST;
+                self.release_soon = true;
                 self.timers
                     .set_earlier(Timer::Release, now + self.settings.settle.quiet_max);
             }
@@ -98,7 +99,9 @@ impl Engine {
         if let Some(tip) = outcome.tip {
             self.set_tip(now, tip);
         }
+        let mut touched = Vec::new();
         if let Some(committed) = outcome.committed {
+            touched.clone_from(&committed.paths);
             self.counters.commits += 1;
             self.settle.note_commit(now, &committed.paths);
             self.record.committed(now, &committed);
@@ -125,7 +128,11 @@ impl Engine {
         }
         self.record
             .skipped(&flight.scope, outcome.skipped, &outcome.busy);
-        self.note_deferred(now, outcome.deferred);
+        let news = self.note_deferred(now, outcome.deferred);
+        if news || touched.iter().any(|path| self.record.is_deferred(path)) {
+            // Its commit was merged with what had come in, and the tree has not got that yet.
+            self.release = true;
+        }
         for held in self.record.hold_here(outcome.held) {
             self.actions.push_back(Action::Tell(Tell::Held(held)));
         }
@@ -160,11 +167,13 @@ impl Engine {
     }
 
     /// Takes the paths that differ from HEAD on purpose, and plans when they are looked at again.
-    pub(super) fn note_deferred(&mut self, now: Moment, deferred: Vec<Waiting>) {
+    /// Returns whether one of them is new.
+    pub(super) fn note_deferred(&mut self, now: Moment, deferred: Vec<Waiting>) -> bool {
         let news = self.record.defer(deferred);
         if !self.record.has_deferred() {
             self.timers.clear(Timer::Release);
-            return;
+            self.release_soon = false;
+            return news;
         }
         if news {
             self.release_wait = RELEASE_FIRST;
@@ -173,6 +182,7 @@ impl Engine {
             let wait = self.rng.jitter(self.release_wait, 0.8, 1.2);
             self.timers.set_earlier(Timer::Release, now + wait);
         }
+        news
     }
 
     /// Wants a full look; the more telling reason stands.

@@ -48,6 +48,9 @@ impl Engine {
             self.unpushed_since = None;
             self.push_now = false;
             self.timers.clear(Timer::Push);
+            self.rejections = 0;
+            self.went_well(Site::Push);
+            self.went_well(Site::Receive);
             return;
         }
         let since = *self.unpushed_since.get_or_insert(now);

@@ -201,6 +201,12 @@ impl Engine {
                 if before == Hub::Emptied {
                     self.went_well(Site::Push);
                 }
+                let ours =
+                    self.tip == Some(tip) || self.made.is_some_and(|made| made.commit == tip);
+                if ours && before.tip() != Some(tip) {
+                    // The hub took a push whose answer we never got: nobody was told.
+                    self.announce(tip);
+                }
                 self.hub_moved_under_merge(tip);
             }
             None if before.tip().is_some() || before == Hub::Emptied => {
@@ -342,6 +348,7 @@ impl Engine {
             trouble = Some(internal("an apply did not arrive at its commit"));
         }
         if let Some(trouble) = trouble {
+            self.release |= hub.is_none();
             self.failed(now, Site::Receive, trouble);
             return;
         }

@@ -245,7 +245,7 @@ impl Settle {
             return Some(self.batch_of_everything(motion));
         }
         let off = self.is_off();
-        let ripe: BTreeMap<_, _> = self
+        let mut ripe: BTreeMap<_, _> = self
             .paths
             .iter()
             .filter(|(path, m)| {
@@ -257,6 +257,13 @@ impl Settle {
             })
             .map(|(path, m)| (path.clone(), *m))
             .collect();
+        if ripe.values().any(|m| m.removed) {
+            // A restless path may be where the removed one went: both are one rename.
+            let quiet = self.quiet();
+            let still = |m: &&Motion| !m.open && m.last.max(m.busy_until) + quiet <= now;
+            let along = self.paths.iter().filter(|(_, m)| still(m));
+            ripe.extend(along.map(|(path, m)| (path.clone(), *m)));
+        }
         self.paths.retain(|path, _| !ripe.contains_key(path));
         Some(self.batch(now, ripe))
     }

@@ -127,7 +127,7 @@ impl Engine {
             .at(site)
             .is_some_and(|trouble| trouble.recovery == Recovery::Pause);
         if is_pause {
-            self.timers.clear(Timer::Retry(site));
+            self.went_well(site);
         }
     }
 
