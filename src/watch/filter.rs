@@ -263,7 +263,10 @@ pub enum Transient {
 pub fn transient(name: &[u8]) -> Option<Transient> {
     let ends = |end: &[u8]| name.len() > end.len() && name.ends_with(end);
     let begins = |start: &[u8]| name.starts_with(start);
-    let swap = begins(b".") && name.len() > 5 && name[..name.len() - 1].ends_with(b".sw");
+    // `.f.swp`, and `.f.swpx` with which vim finds out what names the disk can hold.
+    let stem = name.strip_suffix(b"x").unwrap_or(name);
+    let is_swap = |name: &[u8]| name.len() > 5 && name[..name.len() - 1].ends_with(b".sw");
+    let swap = begins(b".") && (is_swap(name) || is_swap(stem));
     let always = swap
         || name == b"4913"
         || ends(b"~")

@@ -18,6 +18,7 @@ use autosync::names::RepoPath;
 use autosync::watch::{Backend, WatchEvent, WatchSettings, Watcher};
 
 mod edges;
+mod editors;
 mod rules;
 mod storm;
 

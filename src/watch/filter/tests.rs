@@ -110,6 +110,7 @@ fn the_names_that_programs_use_for_a_moment() {
     let always = [
         ".f.swp",
         ".f.txt.swx",
+        ".f.swpx",
         "4913",
         "notes~",
         ".#notes",
