@@ -439,12 +439,23 @@ impl Git {
         }
     }
 
-    /// Names a git directory and a work tree for it without looking at them.
-    pub fn at(dir: &Path, tree: &Path) -> Self {
+    /// Names another git directory and a work tree for it, for the same git program, without
+    /// looking at them.
+    #[must_use]
+    pub fn elsewhere(&self, dir: &Path, tree: &Path) -> Self {
         Self {
+            program: self.program.clone(),
+            dir: dir.to_owned(),
+            common: dir.to_owned(),
             tree: Some(tree.to_owned()),
-            ..Self::bare(dir)
         }
+    }
+
+    /// Returns the same repository for another git program.
+    #[must_use]
+    pub fn run_by(mut self, program: impl Into<OsString>) -> Self {
+        self.program = program.into();
+        self
     }
 
     /// Returns the per-worktree git directory.
@@ -479,6 +490,10 @@ impl Git {
             command.arg("--work-tree").arg(tree).current_dir(tree);
         } else {
             command.current_dir(&self.dir);
+        }
+        if name == "check-ignore" {
+            // It takes paths only, and dies of this setting.
+            command.env_remove("GIT_LITERAL_PATHSPECS");
         }
         command.arg(name);
         command

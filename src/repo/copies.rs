@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Place, RepoError};
+use super::{Place, RepoError, filter};
 use crate::clock;
 use crate::engine::event::ConflictCopy;
 use crate::git::objects::Commit;
@@ -224,7 +224,7 @@ fn free_name(
         }
         if taken || place.on_disk(&copy).symlink_metadata().is_ok() {
             nth += 1;
-        } else if !inert && is_ignored(place, &copy)? {
+        } else if !inert && is_ignored(place, &copy) {
             inert = true;
         } else {
             return Ok(copy);
@@ -233,13 +233,9 @@ fn free_name(
 }
 
 /// Returns whether git would ignore a new file of this name.
-fn is_ignored(place: &Place, path: &RepoPath) -> Result<bool, RepoError> {
-    let mut input = path.as_bytes().to_vec();
-    input.push(0);
-    let args = ["-z", "--stdin", "--no-index"];
-    // Anything but "yes" is no: the name may lie beyond a link, which git calls an error.
-    let done = place.git.ask("check-ignore", args, &input)?;
-    Ok(done.status.code() == Some(0))
+fn is_ignored(place: &Place, path: &RepoPath) -> bool {
+    // A name beyond a link is an error for git; there is nothing to ignore then.
+    filter::ignored(place, &[path]).is_ok_and(|ignored| !ignored.is_empty())
 }
 
 /// Returns whether what appears beside this path may be loaded for being there.

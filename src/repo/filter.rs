@@ -158,7 +158,13 @@ pub fn ignored(place: &Place, paths: &[&RepoPath]) -> Result<BTreeSet<RepoPath>,
     if paths.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let input = nul_separated(paths);
+    // A name that begins with `:` would be taken for a pattern.
+    let mut input = Vec::new();
+    for path in paths {
+        input.extend_from_slice(b"./");
+        input.extend_from_slice(path.as_bytes());
+        input.push(0);
+    }
     let done = place
         .git
         .ask("check-ignore", ["-z", "--stdin", "--no-index"], &input)?;
@@ -167,7 +173,7 @@ pub fn ignored(place: &Place, paths: &[&RepoPath]) -> Result<BTreeSet<RepoPath>,
         _ => return Err(git::failed("check-ignore", &done).into()),
     }
     Ok(records(&done.stdout)
-        .map(RepoPath::new)
+        .map(|name| RepoPath::new(name.strip_prefix(b"./").unwrap_or(name)))
         .collect::<Result<_, _>>()?)
 }
 

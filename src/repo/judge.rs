@@ -19,6 +19,13 @@ use super::{Place, Policy, RepoError};
 use crate::git::tree::{self, Difference, Edits, Entry};
 use crate::names::{ObjectId, RepoPath};
 
+/// One of the two sides.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Hub,
+    Local,
+}
+
 /// What a stage tells about its side.
 enum Belief {
     /// This is the side's own version.
@@ -138,8 +145,11 @@ impl<'a> Judge<'a> {
             }
         }
         let [hub, local] = versions;
+        // What one side moved and the other deleted is told with the content of the old name, but
+        // to have moved it is to have changed it.
+        let both = hub.is_some() && local.is_some();
         Ok(Some(Versions {
-            base: stages.base.or(before),
+            base: if both { stages.base.or(before) } else { before },
             hub,
             local,
         }))
@@ -264,58 +274,71 @@ impl<'a> Judge<'a> {
         path: &RepoPath,
         stages: &Stages,
     ) -> Result<Vec<RepoPath>, RepoError> {
-        let mut candidates = Vec::new();
+        let mut found = Vec::new();
+        for (stage, side) in [(stages.hub, Side::Hub), (stages.local, Side::Local)] {
+            let tree = match side {
+                Side::Hub => self.trees.hub,
+                Side::Local => self.trees.local,
+            };
+            let here = self.at(tree, path)?;
+            if here.map(|here| here.id) != stage.map(|stage| stage.id) {
+                found.extend(self.moved_here(helper, report, path, (stage, here), side)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the old names of what one side moved to a path while the other side edited it;
+    /// rather one too many than one too few.
+    fn moved_here(
+        &self,
+        helper: &Helper,
+        report: &Report,
+        path: &RepoPath,
+        (stage, here): (Option<Entry>, Option<Entry>),
+        side: Side,
+    ) -> Result<Vec<RepoPath>, RepoError> {
+        let mut candidates = BTreeMap::new();
         for (old, hub, local) in self.changes.both() {
-            let moved_by_hub = hub.new.is_none();
-            if moved_by_hub != local.new.is_none()
+            let (mover, editor) = match side {
+                Side::Hub => (hub, local),
+                Side::Local => (local, hub),
+            };
+            if let (None, Some(edited), Some(base)) = (mover.new, editor.new, editor.old)
                 && self.place.objects.entry(self.merged, old)?.is_none()
             {
-                candidates.push((old, hub, local));
+                candidates.insert(old.clone(), (base, edited));
             }
         }
         let named: Vec<RepoPath> = candidates
-            .iter()
-            .map(|(old, _, _)| *old)
+            .keys()
             .filter(|old| {
-                let with = |paths: &&Vec<RepoPath>| paths.contains(path) && paths.contains(old);
-                report.together.iter().any(|paths| with(&paths))
+                let with = |paths: &Vec<RepoPath>| paths.contains(path) && paths.contains(old);
+                report.together.iter().any(with)
             })
             .cloned()
             .collect();
         if !named.is_empty() {
             return Ok(named);
         }
-        let here = (
-            self.at(self.trees.hub, path)?,
-            self.at(self.trees.local, path)?,
-        );
         let triples: Vec<Triple> = candidates
             .iter()
-            .filter_map(|(old, hub, local)| {
-                let moved = (hub.new.or(here.0)?, local.new.or(here.1)?);
-                Some(Triple {
-                    at: (*old).clone(),
-                    versions: [hub.old?, moved.0, moved.1],
-                })
+            .filter_map(|(old, (base, edited))| {
+                let versions = match side {
+                    Side::Hub => [*base, here?, *edited],
+                    Side::Local => [*base, *edited, here?],
+                };
+                let at = old.clone();
+                Some(Triple { at, versions })
             })
             .collect();
-        let is_stage = |id: &ObjectId| {
-            [stages.hub, stages.local]
-                .iter()
-                .flatten()
-                .any(|s| s.id == *id)
-        };
-        let merged = merge_contents(self.place, helper, &triples)?;
-        let exact: Vec<RepoPath> = merged
+        let exact: Vec<RepoPath> = merge_contents(self.place, helper, &triples)?
             .into_iter()
-            .filter(|(_, id)| is_stage(id))
+            .filter(|(_, id)| stage.is_some_and(|stage| stage.id == *id))
             .map(|(old, _)| old)
             .collect();
         if exact.is_empty() {
-            return Ok(candidates
-                .into_iter()
-                .map(|(old, _, _)| old.clone())
-                .collect());
+            return Ok(candidates.into_keys().collect());
         }
         Ok(exact)
     }

@@ -121,7 +121,7 @@ impl Helper {
             write(&at, content)?;
         }
         Ok(Self {
-            git: Git::at(&dir, &tree),
+            git: place.git.elsewhere(&dir, &tree),
             objects: place.git.common_dir().join("objects"),
         })
     }
@@ -223,12 +223,13 @@ fn parse(out: &[u8], labels: &[ObjectId; 2]) -> Result<Report, GitError> {
             _ => stages.local = Some(entry),
         }
     }
-    while let Some(count) = records.next().filter(|count| !count.is_empty()) {
-        let bad = || unparsable("merge-tree", count);
-        let count: usize = std::str::from_utf8(count)
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .ok_or_else(bad)?;
+    while let Some(record) = records.next() {
+        let bad = || unparsable("merge-tree", record);
+        // Advice on submodules follows as plain text.
+        let number = std::str::from_utf8(record).ok();
+        let Some(count) = number.and_then(|text| text.parse::<usize>().ok()) else {
+            break;
+        };
         let mut paths = Vec::new();
         for _ in 0..count {
             let raw = records.next().ok_or_else(bad)?;

@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod control;
 mod network;
+mod outcomes;
 mod support;
 mod transport_path;
 mod watch;
