@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub mod action;
+mod asking;
 mod chance;
 mod committing;
 pub mod event;
@@ -43,7 +44,7 @@ pub use report::FolderBasics;
 pub use settings::{Mode, PushWindows, Settings};
 
 use action::{Action, Trigger};
-use event::{Event, Request, RescanWhy, Trouble};
+use event::{Event, Request, Trouble};
 use lanes::Lanes;
 use notice::Bell;
 use receiving::{Made, Receiving};
@@ -343,65 +344,6 @@ impl Engine {
         self.arm_poll(now);
         self.arm_rescan(now);
         self.advance(now);
-    }
-
-    fn on_identified(&mut self, id: String) {
-        self.id = Some(id);
-        if let Some(commit) = self.unannounced.take() {
-            self.announce(commit);
-        }
-    }
-
-    fn on_asked(&mut self, now: Moment, request: Request) {
-        const ALL: [Site; 4] = [Site::Snapshot, Site::Receive, Site::Fetch, Site::Push];
-        match request {
-            Request::Sync => {
-                self.retry_at_once(&ALL, false);
-                self.want_scan(Trigger::Asked);
-                self.want_fetch(FetchWhy::Due);
-                self.asked_push = true;
-                self.asked_receive = true;
-                self.push_now = true;
-            }
-            Request::Pause(limit) => {
-                self.paused = Some(Pause { since: now });
-                self.timers.clear(Timer::Resume);
-                if let Some(limit) = limit {
-                    self.timers.set(Timer::Resume, now + limit);
-                }
-            }
-            Request::Resume => {
-                self.timers.clear(Timer::Resume);
-                if self.paused.take().is_some() {
-                    self.want_scan(Trigger::Scan);
-                    self.want_fetch(FetchWhy::Due);
-                }
-                self.retry_at_once(&ALL, false);
-            }
-            Request::Approve => {
-                self.retry_at_once(&ALL, false);
-                let held = |engine: &Self, site| {
-                    let trouble = engine.outages.at(site);
-                    trouble.is_some_and(|t| t.recovery == event::Recovery::Hold)
-                };
-                self.approved_snapshot = self.record.has_held_here() || held(self, Site::Snapshot);
-                self.approved_apply = self.record.has_incoming_held() || held(self, Site::Receive);
-                self.release = true;
-                self.want_scan(Trigger::Asked);
-                if self.hub == Hub::Emptied {
-                    self.hub = Hub::Empty;
-                    self.push_now = true;
-                    self.went_well(Site::Push);
-                }
-            }
-            Request::Stop => self.stopping = true,
-        }
-    }
-
-    fn on_woke(&mut self, now: Moment) {
-        self.retry_at_once(&[Site::Fetch, Site::Push], true);
-        self.on_rescan(now, RescanWhy::Resume);
-        self.want_fetch(FetchWhy::Due);
     }
 
     /// Whether a place is stopped until a person acts or a long time has passed.

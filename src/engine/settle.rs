@@ -14,7 +14,7 @@
 //! Absent: any knowledge of what is in a file. A change that ends as it began is the business of
 //! the comparison with HEAD, and counts for nothing here.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::action::Scope;
@@ -22,8 +22,10 @@ use super::event::{Change, ChangeKind};
 use super::timer::Moment;
 use crate::names::RepoPath;
 
+mod motion;
 mod pace;
 
+use motion::Motion;
 use pace::Pace;
 pub(super) use pace::stretch;
 
@@ -74,19 +76,6 @@ pub struct Settle {
     pace: Pace,
 }
 
-/// What is known about one path that changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Motion {
-    first: Moment,
-    last: Moment,
-    open: bool,
-    removed: bool,
-    probed: bool,
-    /// How often a snapshot found it in motion, and until when it is left alone for that.
-    busy: u32,
-    busy_until: Moment,
-}
-
 /// What is taken for one snapshot. It remembers since when its paths wait, so that it can be
 /// given back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,41 +92,6 @@ impl Batch {
     /// Returns when the oldest change in it was seen.
     pub fn since(&self) -> Moment {
         self.since
-    }
-}
-
-impl Motion {
-    fn new(now: Moment) -> Self {
-        Self {
-            first: now,
-            last: now,
-            open: false,
-            removed: false,
-            probed: false,
-            busy: 0,
-            busy_until: Moment::default(),
-        }
-    }
-
-    fn note(&mut self, now: Moment, kind: ChangeKind) {
-        self.last = now;
-        self.probed = false;
-        match kind {
-            ChangeKind::Written => {
-                self.open = true;
-                self.removed = false;
-            }
-            ChangeKind::Closed | ChangeKind::Subtree => {
-                self.open = false;
-                self.removed = false;
-                self.busy_until = Moment::default();
-            }
-            ChangeKind::Removed => {
-                self.open = false;
-                self.removed = true;
-            }
-            ChangeKind::Attributes => {}
-        }
     }
 }
 
@@ -224,16 +178,19 @@ impl Settle {
     /// May change after every call that takes `&mut self`.
     pub fn ripe_at(&self) -> Option<Moment> {
         if self.is_off() {
-            return self.motions().map(|m| m.last.max(m.busy_until)).min();
+            let due = self.motions().map(|(_, m)| m.last.max(m.busy_until));
+            return due.min();
         }
-        let ripe = self.ready_times().min()?;
-        let held = self
-            .motions()
-            .map(|m| self.holds_until(m))
-            .max()
-            .unwrap_or(ripe);
-        let cap = self.motions().map(|m| self.cap(m)).min()?;
-        Some(ripe.max(held).min(cap))
+        let (mut ripe, mut held, mut cap): (Option<Moment>, _, Option<Moment>) =
+            (None, Moment::default(), None);
+        for (path, m) in self.motions() {
+            let ready = self.ready(path, m);
+            ripe = Some(ripe.map_or(ready, |at| at.min(ready)));
+            held = held.max(self.holds_until(m));
+            let at = self.cap(m);
+            cap = Some(cap.map_or(at, |cap| cap.min(at)));
+        }
+        Some(ripe?.max(held).min(cap?))
     }
 
     /// Takes what is ripe, if anything is.
@@ -252,7 +209,7 @@ impl Settle {
                 if off {
                     m.busy_until <= now
                 } else {
-                    self.ready(path, m) <= now || self.cap(m) <= now
+                    self.ready(Some(path), m) <= now || self.cap(m) <= now
                 }
             })
             .map(|(path, m)| (path.clone(), *m))
@@ -345,23 +302,14 @@ impl Settle {
             .stretch(self.windows.quiet, self.windows.quiet_max)
     }
 
-    fn motions(&self) -> impl Iterator<Item = &Motion> {
-        self.paths.values().chain(&self.everything)
-    }
-
-    fn ready_times(&self) -> impl Iterator<Item = Moment> {
-        let everything = self
-            .everything
-            .iter()
-            .map(|m| (m.last + self.quiet()).max(m.busy_until));
-        self.paths
-            .iter()
-            .map(|(path, m)| self.ready(path, m))
-            .chain(everything)
+    /// Everything that waits; "everything" has no path.
+    fn motions(&self) -> impl Iterator<Item = (Option<&RepoPath>, &Motion)> {
+        let paths = self.paths.iter().map(|(path, m)| (Some(path), m));
+        paths.chain(self.everything.iter().map(|m| (None, m)))
     }
 
     /// From when on this path may be committed, if nothing more happens to it.
-    fn ready(&self, path: &RepoPath, m: &Motion) -> Moment {
+    fn ready(&self, path: Option<&RepoPath>, m: &Motion) -> Moment {
         let at = if m.open {
             if m.probed {
                 self.cap(m)
@@ -369,7 +317,8 @@ impl Settle {
                 m.last + PROBE
             }
         } else {
-            (m.last + self.quiet()).max(self.pace.not_before(path, m.last))
+            let not_before = path.map(|path| self.pace.not_before(path, m.last));
+            (m.last + self.quiet()).max(not_before.unwrap_or_default())
         };
         at.max(m.busy_until)
     }
@@ -420,25 +369,6 @@ impl Settle {
             since: motion.first,
             motions: std::mem::take(&mut self.paths),
         }
-    }
-}
-
-/// The last few moments of something, to see how dense they are.
-#[derive(Debug, Clone, Default)]
-struct Recent(VecDeque<Moment>);
-
-impl Recent {
-    /// Notes one more and returns whether the last `count` of them lie within `span`.
-    fn note(&mut self, now: Moment, count: usize, span: Duration) -> bool {
-        self.0.push_back(now);
-        while self.0.len() > count {
-            self.0.pop_front();
-        }
-        self.0.len() == count
-            && self
-                .0
-                .front()
-                .is_some_and(|first| now.since(*first) <= span)
     }
 }
 

@@ -6,10 +6,9 @@
 //! 2. A path is restless only after three commits within ten seconds, never by events alone.
 //! 3. A restless path that keeps still for five seconds waits no longer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::Recent;
 use crate::engine::timer::Moment;
 use crate::names::RepoPath;
 
@@ -151,4 +150,23 @@ pub(in crate::engine) fn stretch(window: Duration, max: Duration, doublings: u32
     window
         .saturating_mul(1 << doublings.min(16))
         .min(max.max(window))
+}
+
+/// The last few moments of something, to see how dense they are.
+#[derive(Debug, Clone, Default)]
+struct Recent(VecDeque<Moment>);
+
+impl Recent {
+    /// Notes one more and returns whether the last `count` of them lie within `span`.
+    fn note(&mut self, now: Moment, count: usize, span: Duration) -> bool {
+        self.0.push_back(now);
+        while self.0.len() > count {
+            self.0.pop_front();
+        }
+        self.0.len() == count
+            && self
+                .0
+                .front()
+                .is_some_and(|first| now.since(*first) <= span)
+    }
 }

@@ -83,7 +83,7 @@ fn runner(cases: u32) -> TestRunner {
     let config = Config {
         cases,
         failure_persistence: None,
-        max_shrink_iters: 2_000,
+        max_shrink_iters: 20_000,
         ..Config::default()
     };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
@@ -96,8 +96,11 @@ fn nothing_is_lost_all_agree_and_it_ends_quiet() {
         if wrong.is_empty() {
             Ok(())
         } else {
-            let tail = world.trace.join("\n");
-            Err(TestCaseError::fail(format!("{wrong:#?}\n{tail}")))
+            let commits = world.shared.history.lines().join("\n");
+            let trace = world.trace.join("\n");
+            Err(TestCaseError::fail(format!(
+                "{wrong:#?}\n{commits}\n{trace}"
+            )))
         }
     });
     if let Err(failure) = outcome {

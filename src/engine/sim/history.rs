@@ -44,7 +44,8 @@ impl History {
     pub(super) fn commit(&mut self, parents: &[ObjectId], tree: Tree, host: &str) -> ObjectId {
         let number = u32::try_from(self.commits.len()).unwrap() + 1;
         let mut raw = [0; 20];
-        raw[..4].copy_from_slice(&number.to_be_bytes());
+        // Its short form, too, tells one from the other.
+        raw[..3].copy_from_slice(&number.to_be_bytes()[1..]);
         let id = ObjectId::from_bytes(&raw).unwrap();
         let commit = Commit {
             parents: parents.to_vec(),
@@ -54,6 +55,15 @@ impl History {
         };
         self.commits.insert(id, commit);
         id
+    }
+
+    /// Returns a line per commit, to read beside the trace of a failure.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let line = |(id, commit): (&ObjectId, &Commit)| {
+            let (parents, tree) = (&commit.parents, &commit.tree);
+            format!("{id:?} {parents:?} by {} {tree:?}", commit.host)
+        };
+        self.commits.iter().map(line).collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -152,7 +162,17 @@ fn merge_trees(
             merged.insert(path.clone(), lines);
         }
     }
-    merged.extend(copies);
+    for (name, lines) in copies {
+        // An older copy of the same version may have been edited since: it is not overwritten.
+        let mut free = name.clone();
+        for number in 2.. {
+            if merged.get(&free).is_none_or(|there| *there == lines) {
+                break;
+            }
+            free = format!("{name} {number}");
+        }
+        merged.insert(free, lines);
+    }
     merged
 }
 
