@@ -368,6 +368,7 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         }
         let rules_changed = self.reread_rules();
         self.walk_touched();
+        self.count();
         let ground = &self.ground;
         let is_complete = |path: &RepoPath| is_link(&path.under(&ground.root));
         match self.batch.finish(now, is_complete) {
@@ -519,7 +520,6 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         if self.ground.tree.is_watched(id) {
             self.poll.drop_out(path);
         }
-        self.count();
     }
 
     /// Reports what is different in a directory without a watch since the last look.

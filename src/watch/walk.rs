@@ -320,3 +320,142 @@ fn print(stat: &rustix::fs::Stat) -> u64 {
         .hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::sync::{Arc, Mutex};
+
+    use super::super::source::{Marker, Token};
+    use super::*;
+
+    /// Watches nothing; something happens in every directory at the moment it is watched.
+    struct Untimely {
+        watched: Arc<Mutex<BTreeSet<PathBuf>>>,
+        limit: usize,
+        next: i32,
+    }
+
+    impl Untimely {
+        fn happen(&self, dir: &Path) {
+            let is_new = self.watched.lock().unwrap().insert(dir.to_owned());
+            if is_new && dir.ends_with("early") {
+                fs::create_dir_all(dir.join("late/later")).unwrap();
+                fs::create_dir_all(dir.join("hidden")).unwrap();
+                fs::write(dir.join(".gitignore"), "hidden/\n").unwrap();
+            }
+        }
+    }
+
+    impl Source for Untimely {
+        fn watch(&mut self, dir: &Path) -> Result<Token, Refusal> {
+            if !dir
+                .symlink_metadata()
+                .is_ok_and(|metadata| metadata.is_dir())
+            {
+                return Err(Refusal::Gone);
+            }
+            self.next += 1;
+            if usize::try_from(self.next).is_ok_and(|next| next > self.limit) {
+                return Err(Refusal::NoMore);
+            }
+            self.happen(dir);
+            Ok(Token(self.next))
+        }
+
+        fn unwatch(&mut self, _token: Token) {}
+
+        fn confuses_names(&self) -> bool {
+            false
+        }
+
+        fn flush(&mut self, marker: Marker) {
+            marker();
+        }
+    }
+
+    fn ground(root: &Path, limit: usize) -> (Ground, Arc<Mutex<BTreeSet<PathBuf>>>) {
+        let watched = Arc::default();
+        let source = Untimely {
+            watched: Arc::clone(&watched),
+            limit,
+            next: 0,
+        };
+        let ground = Ground {
+            root: root.to_owned(),
+            own: Vec::new(),
+            source: Box::new(source),
+            tree: Tree::new(),
+            filter: Filter::new(&[], &[]),
+            kept: Vec::new(),
+        };
+        (ground, watched)
+    }
+
+    #[test]
+    fn what_happens_between_the_watch_and_the_look_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("early")).unwrap();
+        let (mut ground, watched) = ground(dir.path(), usize::MAX);
+        let walked = ground.walk(ROOT);
+        assert!(walked.refused.is_empty());
+        let watched: Vec<_> = watched.lock().unwrap().iter().cloned().collect();
+        let expected = ["", "early", "early/late", "early/late/later"];
+        assert_eq!(watched, expected.map(|below| dir.path().join(below)));
+        assert!(ground.tree.find(b"early/hidden").is_none());
+    }
+
+    #[test]
+    fn a_walk_forgets_what_is_gone_and_tells_what_is_new_at_its_top_only() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        let (mut ground, _) = ground(dir.path(), usize::MAX);
+        ground.walk(ROOT);
+        fs::remove_dir_all(dir.path().join("a")).unwrap();
+        fs::create_dir_all(dir.path().join("n/e/w")).unwrap();
+        fs::write(dir.path().join("file"), "1").unwrap();
+        let before = ground.tree.len();
+        ground.walk_path(b"n");
+        ground.walk_path(b"a/b");
+        ground.walk_path(b"file");
+        assert_eq!(
+            ground.tree.len(),
+            before + 2,
+            "n, n/e and n/e/w, but not a/b"
+        );
+        ground.walk(ROOT);
+        assert!(ground.tree.find(b"a").is_none());
+        assert!(ground.tree.find(b"n/e/w").is_some());
+        assert!(ground.tree.find(b"file").is_none());
+    }
+
+    #[test]
+    fn without_watches_the_files_are_listed_for_the_poll() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("file"), name).unwrap();
+        }
+        let (mut ground, _) = ground(dir.path(), 2);
+        let walked = ground.walk(ROOT);
+        assert_eq!(ground.tree.unwatched(), 1);
+        let [(path, listing)] = &walked.refused[..] else {
+            panic!("{walked:?}");
+        };
+        assert_eq!(path.len(), 1);
+        assert_eq!(
+            listing.files.keys().map(|name| &**name).collect::<Vec<_>>(),
+            [b"file"]
+        );
+        fs::write(dir.path().join("a/file"), "longer").unwrap();
+        fs::write(dir.path().join("b/file"), "longer").unwrap();
+        let again = ground.walk(ROOT);
+        let (_, now) = again
+            .refused
+            .iter()
+            .find(|(refused, _)| refused == path)
+            .unwrap();
+        assert_ne!(now.files, listing.files);
+    }
+}

@@ -88,6 +88,7 @@ impl Scene {
 
     fn write(&self, path: &str, text: &str) {
         fs::write(self.at(path), text).unwrap();
+        await_closed(&self.at(path));
     }
 
     /// Asks for an echo behind everything that happened until now.
@@ -124,6 +125,24 @@ impl Scene {
         }
         heard
     }
+}
+
+/// Waits until nobody has a file open for writing. A process that another test starts at this
+/// moment holds a copy of every descriptor until it becomes another program, and a file counts as
+/// closed only when the last copy is.
+fn await_closed(file: &Path) {
+    use std::os::fd::AsRawFd;
+    let file = fs::File::open(file).unwrap();
+    let deadline = autosync::clock::now() + DEADLINE;
+    #[expect(unsafe_code, reason = "there is no safe form of a lease")]
+    // SAFETY: only a descriptor that is open and two numbers go in.
+    let lease =
+        |kind: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+    while lease(libc::F_RDLCK) != 0 {
+        assert!(autosync::clock::now() < deadline, "somebody still writes");
+        std::thread::yield_now();
+    }
+    assert_eq!(lease(libc::F_UNLCK), 0);
 }
 
 impl Heard {
@@ -205,6 +224,7 @@ fn every_kind_of_change_has_its_word() {
         }
         assert!(heard.covers(&path("x/y")));
         drop(open);
+        await_closed(&scene.at("open"));
         assert_eq!(scene.heard().kind("open"), Some(Closed));
         assert_eq!(scene.heard().paths(), BTreeSet::new());
     }
@@ -260,5 +280,53 @@ fn ignored_and_foreign_things_are_silent() {
         // The root, `keep`, and `sub` for the day its repository goes.
         assert_eq!(scene.watcher.summary().watched, 3);
         assert_eq!(scene.watcher.summary().hint(), None);
+    }
+}
+
+#[test]
+fn what_leaves_the_folder_is_silent_afterwards() {
+    for backend in BOTH {
+        let scene = Scene::new(backend, |root| {
+            fs::create_dir_all(root.join("a/deep")).unwrap();
+        });
+        fs::rename(scene.at("a"), scene.at("../a")).unwrap();
+        assert_eq!(
+            scene.heard().kind("a"),
+            Some(ChangeKind::Subtree),
+            "{backend:?}"
+        );
+        scene.write("../a/file", "1");
+        scene.write("../a/deep/file", "1");
+        assert_eq!(scene.heard().paths(), BTreeSet::new(), "{backend:?}");
+        assert_eq!(scene.watcher.summary().watched, 1, "{backend:?}");
+        // And when it comes back it is as before.
+        fs::rename(scene.at("../a"), scene.at("b")).unwrap();
+        assert_eq!(
+            scene.heard().kind("b"),
+            Some(ChangeKind::Subtree),
+            "{backend:?}"
+        );
+        scene.write("b/deep/file", "2");
+        assert_eq!(
+            scene.heard().paths(),
+            ["b/deep/file".to_owned()].into(),
+            "{backend:?}"
+        );
+    }
+}
+
+#[test]
+fn an_echo_comes_behind_everything_that_happened_before() {
+    for backend in BOTH {
+        let scene = Scene::new(backend, |_| {});
+        for n in 0..300 {
+            let name = format!("file{n}");
+            scene.write(&name, "1");
+            assert_eq!(
+                scene.heard().kind(&name),
+                Some(ChangeKind::Closed),
+                "{backend:?}"
+            );
+        }
     }
 }

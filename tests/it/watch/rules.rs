@@ -59,7 +59,7 @@ fn rules_that_say_the_same_again_change_nothing() {
         let scene = Scene::new(backend, |root| {
             fs::write(root.join(".gitignore"), "build/\n").unwrap();
         });
-        fs::write(scene.at("new"), "build/\n").unwrap();
+        scene.write("new", "build/\n");
         fs::rename(scene.at("new"), scene.at(".gitignore")).unwrap();
         let heard = scene.heard();
         assert_eq!(heard.kind(".gitignore"), Some(ChangeKind::Closed));
@@ -250,7 +250,7 @@ fn names_may_hold_anything_and_a_link_to_everything_is_only_a_link() {
         fs::write(scene.root.join(odd), "1").unwrap();
         std::os::unix::fs::symlink("/", scene.at("again")).unwrap();
         assert!(scene.heard().covers(&path("a\nb \u{e4}/c\n\u{7f}")));
-        fs::write(scene.root.join(odd), "2").unwrap();
+        scene.write("a\nb \u{e4}/c\n\u{7f}", "2");
         assert_eq!(
             scene.heard().kind("a\nb \u{e4}/c\n\u{7f}"),
             Some(ChangeKind::Closed)
