@@ -28,6 +28,7 @@ pub mod hub;
 pub mod index;
 pub mod objects;
 pub mod refs;
+pub mod refusal;
 pub mod ssh;
 pub mod tree;
 

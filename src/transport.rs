@@ -25,6 +25,8 @@ use crate::git::hub::Kind;
 
 pub mod hub;
 mod hub_path;
+mod hub_ssh;
+mod mail;
 pub mod poll;
 pub mod wire;
 
@@ -65,6 +67,9 @@ pub trait Transport: Send {
 
     /// Tells the other hosts. Returns at once; a notice that cannot be sent is lost.
     fn announce(&self, notice: &Notice);
+
+    /// Tries again now what it waits to try again: a person asked, or the network is back.
+    fn retry(&self);
 
     /// Returns how it is.
     fn status(&self) -> TransportStatus;

@@ -6,7 +6,17 @@
 //! 2. Host keys are left to the user's configuration: with `BatchMode` an unknown or changed key
 //!    is an error, never a question and never accepted.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock;
+use crate::engine::timer::Moment;
+use crate::process::{self, Patience};
 
 /// A server that is reached by ssh, as an address names it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,7 +66,8 @@ impl Server {
         };
         let (host, port) = host_and_port(&place, url.contains("://"))?;
         let server = Self { user, host, port };
-        (server.is_sane() && !path.is_empty() && !path.starts_with('-')).then_some((server, path))
+        let plain = !path.is_empty() && !path.starts_with('-') && !path.contains(char::is_control);
+        (server.is_sane() && plain).then_some((server, path))
     }
 
     fn is_sane(&self) -> bool {
@@ -80,6 +91,200 @@ impl fmt::Display for Server {
         }
         Ok(())
     }
+}
+
+/// What is appended to every command: nothing may ask, and a dead server is noticed.
+const OPTIONS: &[&str] = &[
+    "BatchMode=yes",
+    "ConnectTimeout=10",
+    "ServerAliveInterval=10",
+    "ServerAliveCountMax=3",
+    "ClearAllForwardings=yes",
+];
+
+/// For how long a shared connection stays without use, in seconds.
+const PERSIST: u32 = 120;
+
+/// For how long what ssh said about its configuration is believed.
+const TRUST: Duration = Duration::from_secs(300);
+
+/// How ssh is run for one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    server: Server,
+    /// The user's command with our options, for a shell.
+    words: String,
+    /// The socket of the shared connection, if it is ours to share.
+    socket: Option<PathBuf>,
+    openssh: bool,
+}
+
+impl Client {
+    /// Finds out how ssh is run: the user's `GIT_SSH_COMMAND`, `configured` (`core.sshCommand`),
+    /// `GIT_SSH` or plain `ssh`, in git's order, with our options behind.
+    ///
+    /// `runtime` is a private directory, at most 48 bytes long, for the socket of a connection
+    /// that all commands share. If the user's configuration shares connections already, or forbids
+    /// it, that is left alone. A program that is not OpenSSH gets no options.
+    pub fn new(configured: Option<&str>, server: &Server, runtime: &Path) -> Self {
+        let mut words = given_command(configured);
+        let found = probe(&words, server);
+        let mut socket = None;
+        if found.openssh {
+            for option in OPTIONS {
+                words.push_str(" -o ");
+                words.push_str(option);
+            }
+            if !found.shares {
+                let path = runtime.join(format!("ssh-{:08x}", sum(&[&words, &server.to_string()])));
+                // The value is parsed by ssh, which knows quotes and expands `%`.
+                let value = path.to_string_lossy().replace('%', "%%");
+                let option = quoted(&format!("ControlPath=\"{value}\""));
+                if write!(
+                    words,
+                    " -o ControlMaster=auto -o ControlPersist={PERSIST} -o {option}"
+                )
+                .is_ok()
+                {
+                    socket = Some(path);
+                }
+            }
+        }
+        Self {
+            server: server.clone(),
+            words,
+            socket,
+            openssh: found.openssh,
+        }
+    }
+
+    /// Returns the command for `GIT_SSH_COMMAND`.
+    pub fn words(&self) -> &str {
+        &self.words
+    }
+
+    /// Returns whether this is OpenSSH, the only program that we know to hold a session with.
+    pub fn is_openssh(&self) -> bool {
+        self.openssh
+    }
+
+    /// Returns a command that runs `remote` on the server.
+    pub fn command(&self, remote: &str) -> Command {
+        let mut command = self.with_options(&["-T"]);
+        command.arg(remote);
+        command
+    }
+
+    fn with_options(&self, options: &[&str]) -> Command {
+        let mut command = shell(&self.words);
+        command.args(options);
+        add_server(&mut command, &self.server);
+        command
+    }
+
+    /// Ends the shared connection, if there is one of ours.
+    pub fn close(&self) {
+        if !self.socket.as_ref().is_some_and(|path| path.exists()) {
+            return;
+        }
+        let mut command = self.with_options(&["-O", "exit"]);
+        let patience = Patience::Total(Duration::from_secs(2));
+        match process::run(&mut command, b"", patience) {
+            Ok(done) if done.status.success() => {}
+            Ok(done) => tracing::debug!(status = %done.status, "no shared connection to close"),
+            Err(error) => tracing::debug!(%error, "the shared connection was not closed"),
+        }
+    }
+}
+
+/// Returns a command that runs shell words with arguments, as git does.
+fn shell(words: &str) -> Command {
+    let mut command = process::command("sh");
+    command.arg("-c").arg(format!("{words} \"$@\"")).arg(words);
+    command
+}
+
+fn add_server(command: &mut Command, server: &Server) {
+    if let Some(port) = server.port {
+        command.arg("-p").arg(port.to_string());
+    }
+    let host = &server.host;
+    command.arg(match &server.user {
+        Some(user) => format!("{user}@{host}"),
+        None => host.clone(),
+    });
+}
+
+fn given_command(configured: Option<&str>) -> String {
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(|value| value.to_string_lossy().into_owned())
+    };
+    variable("GIT_SSH_COMMAND")
+        .or_else(|| {
+            configured
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+        })
+        .or_else(|| variable("GIT_SSH").map(|program| quoted(&program)))
+        .unwrap_or_else(|| "ssh".to_owned())
+}
+
+/// Returns the text as one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// What ssh says about itself.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    openssh: bool,
+    shares: bool,
+}
+
+/// Asks the program for its configuration of the server, which only OpenSSH answers.
+fn probe(words: &str, server: &Server) -> Found {
+    static KNOWN: Mutex<BTreeMap<(String, Server), (Found, Moment)>> = Mutex::new(BTreeMap::new());
+    let key = (words.to_owned(), server.clone());
+    let now = clock::now();
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((found, at)) = known.get(&key)
+        && now.since(*at) < TRUST
+    {
+        return *found;
+    }
+    let mut command = shell(words);
+    command.arg("-G");
+    add_server(&mut command, server);
+    let patience = Patience::Total(Duration::from_secs(10));
+    let found = match process::run(&mut command, b"", patience) {
+        Ok(done) => {
+            let text = String::from_utf8_lossy(&done.stdout).into_owned();
+            Found {
+                openssh: done.status.success() && text.lines().any(|l| l.starts_with("hostname ")),
+                shares: text.lines().any(|line| line.starts_with("controlpath ")),
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "ssh could not be asked for its configuration");
+            Found {
+                openssh: false,
+                shares: false,
+            }
+        }
+    };
+    known.insert(key, (found, now));
+    found
+}
+
+/// The 64-bit FNV-1a sum, folded to 32 bits: a short name for a socket.
+fn sum(texts: &[&str]) -> u64 {
+    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in texts.iter().flat_map(|text| text.bytes().chain([0])) {
+        sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    (sum >> 32) ^ (sum & 0xffff_ffff)
 }
 
 /// Splits `host`, `host:port` or `[v6]:port`. In the form without a scheme a port may only stand

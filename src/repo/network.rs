@@ -23,7 +23,8 @@ use crate::engine::event::{Fetched, Pushed};
 use crate::engine::status::Progress;
 use crate::fault;
 use crate::git::hub::{self, Look};
-use crate::git::{self, GitError, public_url, refs};
+use crate::git::ssh::Client;
+use crate::git::{self, GitError, public_url, refs, refusal};
 use crate::names::{ObjectId, RepoPath, escape};
 use crate::process::{self, Finished, Patience};
 
@@ -50,6 +51,8 @@ pub struct Remote {
     pub kind: Kind,
     /// The reference that remembers the hub's tip, `refs/remotes/NAME/BRANCH`.
     pub tracking: String,
+    /// The user's `core.sshCommand`, if set.
+    pub ssh_command: Option<String>,
     /// Whether history is cut short or fetched on demand here, which only `git fetch` knows.
     partial: bool,
 }
@@ -95,6 +98,10 @@ impl Remote {
         Ok(Some(Self {
             public: escape(public_url(&url).as_bytes()),
             tracking: format!("refs/remotes/{name}/{}", place.settings.branch),
+            ssh_command: match kind {
+                Kind::Ssh(..) => place.git.config("core.sshCommand")?,
+                Kind::Path(_) | Kind::Https | Kind::Other => None,
+            },
             url,
             kind,
             partial,
@@ -197,14 +204,14 @@ fn fetch_pack(
     last: Option<ObjectId>,
 ) -> Result<Option<ObjectId>, RepoError> {
     let branch = place.branch_ref();
-    let mut command = connected_command(place, remote, terms, "fetch-pack")?;
+    let mut command = connected_command(place, remote, terms, "fetch-pack");
     command.args(["--thin", &remote.url, &branch]);
     let (done, words) = run(&mut command, SILENCE, "fetch", terms)?;
     if words.contains("no such remote ref") {
         return Ok(None);
     }
     if !done.status.success() {
-        return Err(RepoError::Blocked(said::failure(remote, &words)));
+        return Err(RepoError::Blocked(refusal::trouble(&remote.public, &words)));
     }
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     let line = text.lines().find_map(|line| line.split_once(' '));
@@ -227,7 +234,7 @@ fn git_fetch(
     remote: &Remote,
     terms: &Terms<'_>,
 ) -> Result<Option<ObjectId>, RepoError> {
-    let mut command = connected_command(place, remote, terms, "fetch")?;
+    let mut command = connected_command(place, remote, terms, "fetch");
     command.args([
         "--progress",
         "--no-tags",
@@ -245,7 +252,7 @@ fn git_fetch(
     if words.contains("couldn't find remote ref") {
         return Ok(None);
     }
-    Err(RepoError::Blocked(said::failure(remote, &words)))
+    Err(RepoError::Blocked(refusal::trouble(&remote.public, &words)))
 }
 
 /// Pushes a commit, by its id, to the folder's branch on the hub; never forced.
@@ -291,7 +298,7 @@ fn try_push(
         None => (Vec::new(), SILENCE),
     };
     let mut command = place.git.command_with(&settings, "push");
-    connect(&mut command, place, remote, terms)?;
+    connect(&mut command, remote, terms);
     let branch = place.branch_ref();
     command.args(["--porcelain", "--progress", "--no-signed", "--"]);
     command.args([&remote.url, &format!("{commit}:{branch}")]);
@@ -343,31 +350,18 @@ fn hooks_of_large_files(place: &Place, commit: ObjectId) -> Result<Option<PathBu
     Ok(Some(dir))
 }
 
-fn connected_command(
-    place: &Place,
-    remote: &Remote,
-    terms: &Terms<'_>,
-    name: &str,
-) -> Result<Command, RepoError> {
+fn connected_command(place: &Place, remote: &Remote, terms: &Terms<'_>, name: &str) -> Command {
     let mut command = place.git.command(name);
-    connect(&mut command, place, remote, terms)?;
-    Ok(command)
+    connect(&mut command, remote, terms);
+    command
 }
 
 /// Gives a command what it needs to reach the hub.
-fn connect(
-    command: &mut Command,
-    place: &Place,
-    remote: &Remote,
-    terms: &Terms<'_>,
-) -> Result<(), RepoError> {
-    if let Kind::Ssh(..) = &remote.kind {
-        let given = place.git.config("core.sshCommand")?;
-        let shell = given.unwrap_or_else(|| "ssh".into());
-        command.env("GIT_SSH_COMMAND", format!("{shell} -o BatchMode=yes"));
-        tracing::trace!(runtime = %terms.runtime.display(), "connecting");
+fn connect(command: &mut Command, remote: &Remote, terms: &Terms<'_>) {
+    if let Kind::Ssh(server, _) = &remote.kind {
+        let client = Client::new(remote.ssh_command.as_deref(), server, terms.runtime);
+        command.env("GIT_SSH_COMMAND", client.words());
     }
-    Ok(())
 }
 
 /// Runs a command that talks to the hub. Returns what it left, and its words without progress.

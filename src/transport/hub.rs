@@ -1,20 +1,25 @@
 //! The `hub` transport: sees the hub's branch move, so it needs no account, server or port.
 //!
-//! A hub on a path is watched as a directory. Other hosts see our pushes the same way, so there
-//! is nothing to announce.
+//! A hub on a path is watched as a directory; a hub on an ssh server through one held session
+//! for all folders there; any other hub is left to the poll. Other hosts see our pushes the same
+//! way, so there is nothing to announce.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::hub_path::PathWatch;
+use super::hub_ssh::ServerWatch;
 use super::{Board, Folder, Sink, State, Transport};
 use crate::engine::event::{Code, Recovery, Trouble};
 use crate::engine::notice::Notice;
 use crate::engine::status::TransportStatus;
 use crate::git::hub::Kind;
+use crate::git::ssh::Server;
 
-/// How often a hub is looked at without a cause.
+/// How often a hub is looked at, or a server spoken to, without a cause.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// A path hub that the kernel watches for us: in case it missed something.
@@ -23,8 +28,12 @@ pub struct Pace {
     pub doubtful: Duration,
     /// A hub that is away: first after this long, then doubling...
     pub away: Duration,
-    /// ...up to this.
+    /// ...up to this; for a server up to a minute.
     pub away_max: Duration,
+    /// A held session: how often both sides show that they live.
+    pub beat: Duration,
+    /// A held session: how long the server may take to answer.
+    pub answer: Duration,
 }
 
 impl Default for Pace {
@@ -34,44 +43,75 @@ impl Default for Pace {
             doubtful: Duration::from_secs(2),
             away: Duration::from_secs(5),
             away_max: Duration::from_secs(30),
+            beat: Duration::from_secs(10),
+            answer: Duration::from_secs(10),
         }
     }
 }
+
+/// A server, and the ssh command by which the folder reaches it.
+type Login = (Server, Option<String>);
 
 /// The hub as a transport.
 pub struct HubTransport {
     board: Arc<Board>,
     pace: Pace,
+    runtime: PathBuf,
     paths: Option<PathWatch>,
+    servers: BTreeMap<Login, ServerWatch>,
     folders: BTreeMap<String, Folder>,
 }
 
 impl HubTransport {
     /// Creates the transport, which does nothing until it has a folder.
-    pub fn new(sink: Sink, pace: Pace) -> Self {
+    ///
+    /// `runtime` is a private directory, at most 48 bytes long, for the sockets of shared ssh
+    /// connections; the same as in the network lane's terms.
+    pub fn new(sink: Sink, runtime: PathBuf, pace: Pace) -> Self {
         Self {
             board: Arc::new(Board::new("hub", sink)),
             pace,
+            runtime,
             paths: None,
+            servers: BTreeMap::new(),
             folders: BTreeMap::new(),
         }
     }
 
-    fn watch_path(&mut self, folder: Folder) {
-        if self.paths.is_none() {
-            match PathWatch::start(Arc::clone(&self.board), self.pace) {
-                Ok(watch) => self.paths = Some(watch),
-                Err(error) => {
-                    let message = format!("the hub cannot be watched: {error}");
-                    let trouble = Trouble::new(Code::Io, Recovery::Hold, message, "");
-                    self.board.set(&folder.key, State::Held(trouble));
-                    return;
+    fn start(&mut self, folder: Folder) -> io::Result<()> {
+        match &folder.hub {
+            Kind::Path(_) => {
+                let paths = match &self.paths {
+                    Some(paths) => paths,
+                    None => self
+                        .paths
+                        .insert(PathWatch::start(Arc::clone(&self.board), self.pace)?),
+                };
+                paths.watch(folder);
+            }
+            Kind::Ssh(server, _) => {
+                let login = (server.clone(), folder.ssh_command.clone());
+                if !self.servers.contains_key(&login) {
+                    let watch = ServerWatch::start(
+                        Arc::clone(&self.board),
+                        self.pace,
+                        self.runtime.clone(),
+                        login.0.clone(),
+                        login.1.clone(),
+                    )?;
+                    self.servers.insert(login.clone(), watch);
+                }
+                if let Some(watch) = self.servers.get(&login) {
+                    watch.watch(folder);
                 }
             }
+            Kind::Https | Kind::Other => {
+                let message = "this hub cannot say that it changed, so it is polled";
+                let trouble = Trouble::new(Code::Declined, Recovery::Hold, message, "");
+                self.board.set(&folder.key, State::Held(trouble));
+            }
         }
-        if let Some(paths) = &self.paths {
-            paths.watch(folder);
-        }
+        Ok(())
     }
 }
 
@@ -86,30 +126,52 @@ impl Transport for HubTransport {
         }
         self.unwatch(&folder.key);
         self.folders.insert(folder.key.clone(), folder.clone());
-        match &folder.hub {
-            Kind::Path(_) => {
-                self.board.set(&folder.key, State::Connecting);
-                self.watch_path(folder.clone());
-            }
-            Kind::Ssh(..) | Kind::Https | Kind::Other => {}
+        self.board.set(&folder.key, State::Connecting);
+        if let Err(error) = self.start(folder.clone()) {
+            let message = format!("the hub cannot be watched: {error}");
+            let hint = "If there are too many watches, raise fs.inotify.max_user_instances.";
+            let trouble = Trouble::new(Code::Watches, Recovery::Hold, message, hint);
+            self.board.set(&folder.key, State::Held(trouble));
         }
     }
 
     fn unwatch(&mut self, key: &str) {
-        if let Some(folder) = self.folders.remove(key) {
-            match folder.hub {
-                Kind::Path(_) => {
-                    if let Some(paths) = &self.paths {
-                        paths.unwatch(key);
-                    }
+        let Some(folder) = self.folders.remove(key) else {
+            return;
+        };
+        match folder.hub {
+            Kind::Path(_) => {
+                if let Some(paths) = &self.paths {
+                    paths.unwatch(key);
                 }
-                Kind::Ssh(..) | Kind::Https | Kind::Other => {}
             }
-            self.board.forget(key);
+            Kind::Ssh(server, _) => {
+                let login = (server, folder.ssh_command);
+                let last = !self.folders.values().any(|other| match &other.hub {
+                    Kind::Ssh(server, _) => (server, &other.ssh_command) == (&login.0, &login.1),
+                    Kind::Path(_) | Kind::Https | Kind::Other => false,
+                });
+                if last {
+                    self.servers.remove(&login);
+                } else if let Some(watch) = self.servers.get(&login) {
+                    watch.unwatch(key);
+                }
+            }
+            Kind::Https | Kind::Other => {}
         }
+        self.board.forget(key);
     }
 
     fn announce(&self, _notice: &Notice) {}
+
+    fn retry(&self) {
+        if let Some(paths) = &self.paths {
+            paths.retry();
+        }
+        for watch in self.servers.values() {
+            watch.retry();
+        }
+    }
 
     fn status(&self) -> TransportStatus {
         self.board.status()

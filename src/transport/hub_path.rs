@@ -11,15 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::hub::Pace;
+use super::mail::{Mailbox, Post};
 use super::{Board, Folder, State};
 use crate::clock;
 use crate::engine::event::{Code, Recovery, Trouble};
@@ -31,88 +31,54 @@ use crate::names::{ObjectId, escape};
 
 /// The thread and the way to it.
 pub(super) struct PathWatch {
-    mail: Arc<Mail>,
+    post: Post<Order>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// What the thread is to do, and how it is woken.
-struct Mail {
-    wake: OwnedFd,
-    orders: Mutex<Vec<Order>>,
-    stop: AtomicBool,
 }
 
 enum Order {
     Watch(Folder),
     Unwatch(String),
+    Retry,
 }
 
 impl PathWatch {
     /// Starts the thread.
     pub(super) fn start(board: Arc<Board>, pace: Pace) -> io::Result<Self> {
-        let (wakes, wake) = rustix::pipe::pipe()?;
-        rustix::io::ioctl_fionbio(&wakes, true)?;
-        rustix::io::ioctl_fionbio(&wake, true)?;
-        let mail = Arc::new(Mail {
-            wake,
-            orders: Mutex::default(),
-            stop: AtomicBool::new(false),
-        });
-        let ears = Ears::open()?;
+        let (post, mailbox) = super::mail::open()?;
+        let mut watcher = Watcher {
+            board,
+            pace,
+            ears: Ears::open()?,
+            hubs: BTreeMap::new(),
+        };
         let thread = std::thread::Builder::new()
             .name("hub-watch".into())
-            .spawn({
-                let mail = Arc::clone(&mail);
-                move || {
-                    let hubs = BTreeMap::new();
-                    let mut watcher = Watcher {
-                        board,
-                        pace,
-                        ears,
-                        hubs,
-                    };
-                    watcher.run(&mail, &wakes);
-                }
-            })?;
+            .spawn(move || watcher.run(&mailbox))?;
         Ok(Self {
-            mail,
+            post,
             thread: Some(thread),
         })
     }
 
     /// Begins to watch the hub of a folder.
     pub(super) fn watch(&self, folder: Folder) {
-        self.send(Order::Watch(folder));
+        self.post.send(Order::Watch(folder));
     }
 
     /// Ends it.
     pub(super) fn unwatch(&self, key: &str) {
-        self.send(Order::Unwatch(key.to_owned()));
+        self.post.send(Order::Unwatch(key.to_owned()));
     }
 
-    fn send(&self, order: Order) {
-        let mut orders = self
-            .mail
-            .orders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        orders.push(order);
-        drop(orders);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if let Err(error) = rustix::io::write(&self.mail.wake, b"x") {
-            // Only a full pipe refuses, and then the thread wakes anyway.
-            tracing::trace!(%error, "the hub watch was already woken");
-        }
+    /// Looks at everything now.
+    pub(super) fn retry(&self) {
+        self.post.send(Order::Retry);
     }
 }
 
 impl Drop for PathWatch {
     fn drop(&mut self) {
-        self.mail.stop.store(true, Ordering::Release);
-        self.wake();
+        self.post.stop();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -143,18 +109,13 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn run(&mut self, mail: &Mail, wakes: &OwnedFd) {
-        loop {
-            let orders =
-                std::mem::take(&mut *mail.orders.lock().unwrap_or_else(PoisonError::into_inner));
-            if mail.stop.load(Ordering::Acquire) {
-                return;
-            }
+    fn run(&mut self, mailbox: &Mailbox<Order>) {
+        while let Some(orders) = mailbox.take() {
             for order in orders {
                 self.obey(order);
             }
             self.look_where_due();
-            if let Err(error) = self.wait(wakes) {
+            if let Err(error) = self.wait(mailbox) {
                 tracing::error!(%error, "the hubs are no longer watched");
                 return;
             }
@@ -187,6 +148,11 @@ impl Watcher {
                 };
                 self.hubs.insert(hub.folder.key.clone(), hub);
             }
+            Order::Retry => {
+                for hub in self.hubs.values_mut() {
+                    hub.next = clock::now();
+                }
+            }
             Order::Unwatch(key) => {
                 self.hubs.remove(&key);
                 let used: BTreeSet<i32> = self
@@ -207,24 +173,14 @@ impl Watcher {
     }
 
     /// Waits for an order, an event, or until the next look is due.
-    fn wait(&self, wakes: &OwnedFd) -> Result<(), Errno> {
+    fn wait(&self, mailbox: &Mailbox<Order>) -> Result<(), Errno> {
         let next = self.hubs.values().map(|hub| hub.next).min();
-        let timeout = next.map(|next| {
-            let left = clock::until(next);
-            Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            }
-        });
-        let mut fds = vec![PollFd::new(wakes, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(mailbox.bell(), PollFlags::IN)];
         self.ears.join(&mut fds);
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
+        match poll(&mut fds, super::mail::timeout(next).as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error),
         }
-        let mut rubbish = [0; 64];
-        while matches!(rustix::io::read(wakes, &mut rubbish), Ok(count) if count > 0) {}
-        Ok(())
     }
 }
 

@@ -41,6 +41,8 @@ impl Transport for PollTransport {
 
     fn announce(&self, _notice: &Notice) {}
 
+    fn retry(&self) {}
+
     fn status(&self) -> TransportStatus {
         TransportStatus {
             name: "poll".to_owned(),

@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod network;
 mod outcomes;
+mod ssh;
 mod support;
 mod transport_path;
 mod watch;

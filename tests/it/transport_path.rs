@@ -95,6 +95,8 @@ fn events_only() -> Pace {
         doubtful: never,
         away: Duration::from_millis(20),
         away_max: Duration::from_millis(20),
+        beat: Duration::from_millis(500),
+        answer: Duration::from_secs(10),
     }
 }
 
@@ -121,7 +123,7 @@ fn a_branch_that_moves_is_noticed_at_once_and_other_branches_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let hub = new_hub(dir.path(), "hub.git");
     let (sink, inbox) = Inbox::new();
-    let mut transport = HubTransport::new(sink, events_only());
+    let mut transport = HubTransport::new(sink, dir.path().into(), events_only());
     transport.watch(&folder("a", Kind::Path(hub.clone())));
     inbox.expect_online("a", true);
     assert_eq!(transport.status().state, "online");
@@ -169,7 +171,7 @@ fn a_branch_below_a_directory_is_seen_from_its_first_commit() {
     let dir = tempfile::tempdir().unwrap();
     let hub = new_hub(dir.path(), "hub.git");
     let (sink, inbox) = Inbox::new();
-    let mut transport = HubTransport::new(sink, events_only());
+    let mut transport = HubTransport::new(sink, dir.path().into(), events_only());
     let mut nested = folder("a", Kind::Path(hub.clone()));
     nested.branch = "deep/er/main".into();
     transport.watch(&nested);
@@ -196,7 +198,7 @@ fn a_hub_that_goes_away_is_offline_until_it_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let hub = new_hub(dir.path(), "hub.git");
     let (sink, inbox) = Inbox::new();
-    let mut transport = HubTransport::new(sink, events_only());
+    let mut transport = HubTransport::new(sink, dir.path().into(), events_only());
     transport.watch(&folder("a", Kind::Path(hub.clone())));
     inbox.expect_online("a", true);
     let away = dir.path().join("away");
@@ -224,7 +226,7 @@ fn a_hub_that_goes_away_is_offline_until_it_is_back() {
 fn a_hub_that_is_not_there_yet_is_seen_when_it_comes() {
     let dir = tempfile::tempdir().unwrap();
     let (sink, inbox) = Inbox::new();
-    let mut transport = HubTransport::new(sink, events_only());
+    let mut transport = HubTransport::new(sink, dir.path().into(), events_only());
     transport.watch(&folder("a", Kind::Path(dir.path().join("hub.git"))));
     let hub = new_hub(dir.path(), "hub.git");
     inbox.expect_online("a", true);
@@ -238,7 +240,7 @@ fn two_folders_of_one_hub_and_one_of_another_hear_their_own() {
     let one = new_hub(dir.path(), "one.git");
     let two = new_hub(dir.path(), "two.git");
     let (sink, inbox) = Inbox::new();
-    let mut transport = HubTransport::new(sink, events_only());
+    let mut transport = HubTransport::new(sink, dir.path().into(), events_only());
     for (key, hub) in [("a", &one), ("b", &one), ("c", &two)] {
         transport.watch(&folder(key, Kind::Path(hub.clone())));
         inbox.expect_online(key, true);
@@ -274,7 +276,7 @@ fn a_reftable_hub_is_watched_too() {
     ];
     git(dir.path(), &args);
     let (sink, inbox) = Inbox::new();
-    let mut transport = HubTransport::new(sink, events_only());
+    let mut transport = HubTransport::new(sink, dir.path().into(), events_only());
     transport.watch(&folder("a", Kind::Path(hub.clone())));
     inbox.expect_online("a", true);
     for text in ["first", "second"] {
@@ -291,6 +293,7 @@ fn without_events_the_slow_look_finds_it() {
     let soon = Duration::from_millis(50);
     let mut transport = HubTransport::new(
         sink,
+        dir.path().into(),
         Pace {
             heartbeat: soon,
             doubtful: soon,
