@@ -459,6 +459,15 @@ impl Git {
         self
     }
 
+    /// Returns this repository with another directory as its work tree: git reads rules from there.
+    #[must_use]
+    pub fn with_tree(&self, tree: &Path) -> Self {
+        Self {
+            tree: Some(tree.to_owned()),
+            ..self.clone()
+        }
+    }
+
     /// Returns the per-worktree git directory.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -21,24 +21,36 @@ use crate::git::objects::{Identity, Objects};
 use crate::git::{Git, GitError, io_trouble};
 use crate::names::{ObjectId, RepoPath};
 
+pub mod apply;
+pub mod aside;
 mod attributes;
 pub mod bases;
 pub mod contact;
 pub mod copies;
+pub mod disk;
+pub mod displaced;
+pub mod exchange;
 pub mod filter;
+pub mod journal;
 mod judge;
 pub mod merge;
 mod merge_tree;
 pub mod message;
+pub mod metadata;
 pub mod network;
+pub mod open;
 pub mod pack;
+pub mod plan;
 pub mod publish;
 pub mod records;
 pub mod scan;
+pub mod slots;
 pub mod stable;
+pub mod swap;
 mod swaps;
 mod three_way;
 mod verdict;
+pub mod verify;
 
 /// What the configuration says about one folder, as its repository needs it.
 #[derive(Debug, Clone)]

@@ -1,6 +1,8 @@
-//! The only room in which `unsafe` is allowed: three calls that no safe library offers.
+//! The only room in which `unsafe` is allowed: the few calls that no safe library offers.
 #![expect(unsafe_code, reason = "each block states why it is sound")]
 
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Once;
 
 /// Makes libgit2 fsync every object and reference it writes, for the whole process.
@@ -28,4 +30,34 @@ pub(crate) fn signal_self(signal: i32) {
     unsafe {
         libc::kill(libc::getpid(), signal);
     }
+}
+
+/// Takes a read lease on an open file and gives it back.
+///
+/// Errors with `EAGAIN` if somebody has the file open for writing, with something else where
+/// leases are not to be had: a file of somebody else, a network disk.
+#[cfg(target_os = "linux")]
+pub(crate) fn read_lease(fd: BorrowedFd<'_>) -> io::Result<()> {
+    /// asm-generic/fcntl.h; missing in `libc`.
+    const F_SETSIG: libc::c_int = 10;
+    let call = |command: libc::c_int, argument: libc::c_int| {
+        // SAFETY: these commands take one int by value, and the descriptor is open as long as it
+        // is borrowed.
+        let result = unsafe { libc::fcntl(fd.as_raw_fd(), command, argument) };
+        if result == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // An opener that comes in between makes the kernel send a signal to the holder. Its default,
+    // SIGIO, would end the process; this one is ignored by default.
+    call(F_SETSIG, libc::SIGURG)?;
+    call(libc::F_SETLEASE, libc::F_RDLCK)?;
+    call(libc::F_SETLEASE, libc::F_UNLCK)
+}
+
+/// There are no leases on this system.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn read_lease(_fd: BorrowedFd<'_>) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -55,7 +55,8 @@ impl Why {
         }
     }
 
-    fn write(&self) -> String {
+    /// Returns the reason as our own files have it.
+    pub(super) fn write(&self) -> String {
         match self {
             Self::Kept => "kept".to_owned(),
             Self::Deferred(words) => format!("deferred {}", words.replace(['\t', '\0'], " ")),
@@ -65,7 +66,8 @@ impl Why {
         }
     }
 
-    fn read(text: &str) -> Option<Self> {
+    /// Reads what [`write`](Self::write) wrote.
+    pub(super) fn read(text: &str) -> Option<Self> {
         Some(match text.split_once(' ') {
             Some(("deferred", words)) => Self::Deferred(words.to_owned()),
             Some(("held", code)) => Self::Held(*HOLDS.iter().find(|hold| word(**hold) == code)?),

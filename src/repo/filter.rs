@@ -19,7 +19,7 @@ use crate::names::RepoPath;
 const FEW: usize = 32;
 
 /// The attributes that change what git stores for a file.
-const ATTRIBUTES: &[&str] = &[
+pub const ATTRIBUTES: &[&str] = &[
     "filter",
     "text",
     "eol",

@@ -1,0 +1,371 @@
+//! What applies moved out of the way (A6): kept until nobody can write to it any more.
+//!
+//! A program that has the old file open goes on writing into it after the exchange. So the old
+//! files stay for a while, and one that has other bytes in the end is an edit that came late: of
+//! the commit whose content it was.
+//!
+//! Invariants:
+//! 1. A file stays at least [`GRACE`], and as long as somebody has it open for writing.
+//! 2. A file with other bytes than expected is only dropped by [`drop_late`], after its bytes are
+//!    safe in a commit.
+//! 3. What went in an approved mass deletion stays for 30 days, as long as there is room.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::disk::{self, Kind, Seen};
+use super::exchange::Left;
+use super::filter::{Form, Storage};
+use super::journal::Journal;
+use super::open::{Writer, writer};
+use super::records::{self, Fields, damaged};
+use super::slots::{Area, numbers, slot};
+use super::{Place, RepoError, publish, verify};
+use crate::clock;
+use crate::engine::timer::Moment;
+use crate::git::objects::Kind as ObjectKind;
+use crate::git::tree::{EXECUTABLE, Entry, FILE, SYMLINK};
+use crate::git::{self, GitError};
+use crate::names::{ObjectId, RepoPath};
+
+/// How long everything stays at least.
+pub const GRACE: Duration = Duration::from_secs(60);
+/// How long a file stays of which nobody can say whether it is being written.
+const GRACE_UNKNOWN: Duration = Duration::from_secs(600);
+/// How long a mass deletion stays, in seconds.
+const MASS: i64 = 30 * 24 * 3600;
+/// Above this many bytes, what nobody has open goes before its time.
+const CAP: u64 = 1 << 30;
+/// The same as a share of the disk, in percent.
+const CAP_PERCENT: u64 = 5;
+
+/// The kind and version of the index of a finished stage.
+const KIND: &str = "autosync displaced 1";
+/// How many fields a record has.
+const FIELDS: usize = 7;
+
+/// A file that was written to after it had left the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateEdit {
+    /// Where it stood.
+    pub path: RepoPath,
+    /// The commit that it is an edit of.
+    pub base: ObjectId,
+    /// What it came to; the blob is written.
+    pub content: Entry,
+    /// Where its bytes are until [`drop_late`].
+    pub slot: PathBuf,
+}
+
+/// One file in a finished stage.
+struct Kept {
+    number: usize,
+    path: RepoPath,
+    left: Left,
+    size: u64,
+    modified: i128,
+}
+
+/// A finished stage.
+struct Store {
+    dir: PathBuf,
+    boot: Vec<u8>,
+    since: Duration,
+    wall: i64,
+    mass: bool,
+    files: Vec<Kept>,
+}
+
+/// Turns the stage of a finished apply into a store of what it displaced.
+///
+/// `lefts` are the slots that are worth a look later.
+pub fn keep(place: &Place, journal: &Journal, lefts: &[(usize, Left)]) -> Result<(), RepoError> {
+    let stage = &journal.stage;
+    if stage.symlink_metadata().is_err() {
+        // Finished before a kill.
+        return Ok(());
+    }
+    let dir = disk::open_directory(stage)?;
+    let mut all: Vec<Fields> = vec![
+        [
+            publish::boot_id(),
+            clock::now().0.as_secs().to_string(),
+            clock::wall_seconds().to_string(),
+            if journal.mass { "mass" } else { "-" }.to_owned(),
+            "-".to_owned(),
+            "-".to_owned(),
+            "-".to_owned(),
+        ]
+        .map(String::into_bytes)
+        .to_vec(),
+    ];
+    for (number, left) in lefts {
+        let seen = disk::look(&dir, &slot(*number)).map_err(|e| RepoError::io(stage, e))?;
+        let (Some(seen), Some(op)) = (seen, journal.ops.get(*number)) else {
+            continue;
+        };
+        let writer = match left.writer {
+            Writer::No => "no",
+            Writer::Yes => "yes",
+            Writer::Unknown => "unknown",
+        };
+        let mut fields = [
+            number.to_string(),
+            left.base.to_string(),
+            left.bytes.to_string(),
+            writer.to_owned(),
+            seen.size.to_string(),
+            seen.modified.to_string(),
+        ]
+        .map(String::into_bytes)
+        .to_vec();
+        fields.push(op.path.as_bytes().to_vec());
+        all.push(fields);
+    }
+    let area = Area::of(place)?;
+    if all.len() == 1 {
+        return fs::remove_dir_all(stage).map_err(|error| RepoError::io(stage, error));
+    }
+    records::write(&stage.join("index"), KIND, &all)?;
+    crate::fault::at("A6.index");
+    let to = area.displaced().join(stage.file_name().unwrap_or_default());
+    fs::rename(stage, &to).map_err(|error| RepoError::io(&to, error))?;
+    records::sync_parent(&to).map_err(|error| RepoError::io(&to, error))
+}
+
+/// Drops displaced files whose time has come, and returns those that were written to late.
+///
+/// A late edit is returned again and again until [`drop_late`].
+pub fn sweep_displaced(place: &Place, now: Moment) -> Result<Vec<LateEdit>, RepoError> {
+    let mut late = Vec::new();
+    for area in Area::all(place) {
+        let dir = area.displaced();
+        let mut stores = Vec::new();
+        for number in numbers(&dir)? {
+            let store = dir.join(number.to_string());
+            match read(&store)? {
+                Some(store) => stores.push(store),
+                // Only an interrupted removal leaves a store without an index.
+                None => remove_all(&store)?,
+            }
+        }
+        if stores.is_empty() {
+            continue;
+        }
+        let mut room = cap(&dir)?;
+        // The newest first: under the cap they are the last to go.
+        for store in stores.iter().rev() {
+            let bytes: u64 = store.files.iter().map(|file| file.size).sum();
+            let crowded = bytes > room;
+            room = room.saturating_sub(bytes);
+            sweep(place, store, now, crowded, &mut late)?;
+        }
+    }
+    Ok(late)
+}
+
+/// Drops a late edit: to be called when its bytes are safe in a commit.
+pub fn drop_late(edit: &LateEdit) -> Result<(), RepoError> {
+    publish::remove(&edit.slot)
+}
+
+/// Returns the displaced files that somebody still has open, with where their bytes are.
+pub fn still_open(place: &Place) -> Result<Vec<(RepoPath, PathBuf)>, RepoError> {
+    let mut found = Vec::new();
+    for area in Area::all(place) {
+        let dir = area.displaced();
+        for number in numbers(&dir)? {
+            let Some(store) = read(&dir.join(number.to_string()))? else {
+                continue;
+            };
+            for file in store.files {
+                let slot = store.dir.join(slot(file.number));
+                if super::open::open_for_writing(&slot) {
+                    found.push((file.path, slot));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn sweep(
+    place: &Place,
+    store: &Store,
+    now: Moment,
+    crowded: bool,
+    late: &mut Vec<LateEdit>,
+) -> Result<(), RepoError> {
+    // After a reboot nobody has anything open from before.
+    let rebooted = store.boot != publish::boot_id().into_bytes();
+    let age = if rebooted {
+        GRACE_UNKNOWN
+    } else {
+        now.0.saturating_sub(store.since)
+    };
+    let stays = store.mass && clock::wall_seconds().saturating_sub(store.wall) < MASS && !crowded;
+    let dir = disk::open_directory(&store.dir)?;
+    let mut settled = true;
+    for file in &store.files {
+        let name = slot(file.number);
+        let failed = |error| RepoError::io(&store.dir.join(&name), error);
+        let Some(seen) = disk::look(&dir, &name).map_err(failed)? else {
+            continue;
+        };
+        if age < GRACE && !(crowded && file.left.writer == Writer::No) {
+            settled = false;
+            continue;
+        }
+        // With another name, whatever is written to it is in the user's reach.
+        let shared = seen.kind == Kind::File && seen.links > 1;
+        if !shared {
+            let untouched = seen.size == file.size && seen.modified == file.modified;
+            let quiet = rebooted || file.left.writer == Writer::No && untouched;
+            if !quiet && is_written(&dir, &name, &seen, age) {
+                settled = false;
+                continue;
+            }
+            let right = quiet && !rebooted
+                || verify::hash(place, &dir, &name, &seen).map_err(failed)?
+                    == Some(file.left.bytes);
+            if !right {
+                settled = false;
+                late.push(LateEdit {
+                    path: file.path.clone(),
+                    base: file.left.base,
+                    content: store_blob(place, &file.path, &store.dir.join(&name), &seen)?,
+                    slot: store.dir.join(&name),
+                });
+                continue;
+            }
+        }
+        if stays {
+            settled = false;
+        } else {
+            publish::remove(&store.dir.join(&name))?;
+        }
+    }
+    if settled {
+        remove_all(&store.dir)?;
+    }
+    Ok(())
+}
+
+fn is_written(dir: &std::os::fd::OwnedFd, name: &OsStr, seen: &Seen, age: Duration) -> bool {
+    if seen.kind != Kind::File {
+        return false;
+    }
+    match disk::open_file(dir, name).map(writer) {
+        Ok(Writer::No) => false,
+        Ok(Writer::Yes) => true,
+        Ok(Writer::Unknown) | Err(_) => age < GRACE_UNKNOWN,
+    }
+}
+
+/// Writes the bytes of a slot as the blob that git would store for the path.
+fn store_blob(
+    place: &Place,
+    path: &RepoPath,
+    slot: &Path,
+    seen: &Seen,
+) -> Result<Entry, RepoError> {
+    let failed = |error| RepoError::io(slot, error);
+    if seen.kind == Kind::Symlink {
+        let target = fs::read_link(slot).map_err(failed)?;
+        let id = place
+            .objects
+            .write(ObjectKind::Blob, target.as_os_str().as_encoded_bytes())?;
+        return Ok(Entry { mode: SYMLINK, id });
+    }
+    let mode = if seen.executable() { EXECUTABLE } else { FILE };
+    let form = Storage::read(place)?.forms(place, &[path])?.remove(path);
+    let id = if matches!(form, Some(Form::Converted)) {
+        let mut command = place.git.command("hash-object");
+        command
+            .args(["-w", "--stdin", "--path"])
+            .arg(super::filter::argument(path))
+            .stdin(Stdio::from(File::open(slot).map_err(failed)?))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut running = crate::process::Running::start(&mut command).map_err(GitError::Spawn)?;
+        let mut out = Vec::new();
+        if let Some(mut pipe) = running.child().stdout.take() {
+            io::Read::read_to_end(&mut pipe, &mut out).map_err(failed)?;
+        }
+        let status = running.wait().map_err(GitError::Spawn)?;
+        if !status.success() {
+            return Err(git::unparsable("hash-object", &out).into());
+        }
+        ObjectId::from_hex(out).map_err(GitError::from)?
+    } else {
+        let content = fs::read(slot).map_err(failed)?;
+        place.objects.write(ObjectKind::Blob, &content)?
+    };
+    Ok(Entry { mode, id })
+}
+
+/// Returns how many bytes may lie here.
+fn cap(dir: &Path) -> Result<u64, RepoError> {
+    let disk = rustix::fs::statvfs(dir).map_err(|error| RepoError::io(dir, error.into()))?;
+    let share = disk.f_blocks.saturating_mul(disk.f_frsize) / 100 * CAP_PERCENT;
+    Ok(CAP.min(share))
+}
+
+fn remove_all(dir: &Path) -> Result<(), RepoError> {
+    // The index last: without it the rest is rubbish.
+    let entries = fs::read_dir(dir).map_err(|error| RepoError::io(dir, error))?;
+    for entry in entries {
+        let path = entry.map_err(|error| RepoError::io(dir, error))?.path();
+        if path.file_name().is_some_and(|name| name != "index") {
+            let removed = if path.is_dir() && !path.is_symlink() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            removed.map_err(|error| RepoError::io(&path, error))?;
+        }
+    }
+    fs::remove_dir_all(dir).map_err(|error| RepoError::io(dir, error))
+}
+
+fn read(dir: &Path) -> Result<Option<Store>, RepoError> {
+    let path = dir.join("index");
+    let Some(all) = records::read(&path, KIND, FIELDS)? else {
+        return Ok(None);
+    };
+    let mut all = all.iter();
+    let head = all.next().ok_or_else(|| damaged(&path, "it is empty"))?;
+    let mut files = Vec::new();
+    for fields in all {
+        let id = |at: usize| {
+            records::id(&path, &fields[at])?.ok_or_else(|| damaged(&path, "an id is missing"))
+        };
+        files.push(Kept {
+            number: records::number(&path, &fields[0])?,
+            path: RepoPath::new(&fields[6])?,
+            left: Left {
+                base: id(1)?,
+                bytes: id(2)?,
+                writer: match fields[3].as_slice() {
+                    b"no" => Writer::No,
+                    b"yes" => Writer::Yes,
+                    _ => Writer::Unknown,
+                },
+            },
+            size: records::number(&path, &fields[4])?,
+            modified: records::number(&path, &fields[5])?,
+        });
+    }
+    Ok(Some(Store {
+        dir: dir.to_owned(),
+        boot: head[0].clone(),
+        since: Duration::from_secs(records::number(&path, &head[1])?),
+        wall: records::number(&path, &head[2])?,
+        mass: head[3] == b"mass",
+        files,
+    }))
+}

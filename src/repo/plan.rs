@@ -1,0 +1,436 @@
+//! What an apply is going to do, decided before anything is touched (A1).
+//!
+//! The plan is the difference between the tip and the new commit, as operations on paths, each with
+//! what the disk is expected to have: what the tip has, or what the base map says instead. Paths of
+//! the base map are tried again in every plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use super::bases::{Bases, Why};
+use super::disk::Kind;
+use super::filter::{self, Above, Form, Parents, Patterns, Storage};
+use super::journal::{Op, Step};
+use super::slots::{Conversion, Rules};
+use super::{Place, RepoError};
+use crate::engine::event::{Code, Recovery, Trouble};
+use crate::git::index::IndexView;
+use crate::git::objects::Commit;
+use crate::git::tree::{self, Difference, Entry, GITLINK, Lookup};
+use crate::git::{self, LOCAL};
+use crate::names::{ObjectId, RepoPath};
+
+/// The longest name that a file can have, in bytes (`NAME_MAX`).
+const LONGEST_NAME: usize = 255;
+/// The longest path, in bytes (`PATH_MAX`, less its NUL).
+const LONGEST_PATH: usize = 4095;
+
+/// What an apply is going to do.
+#[derive(Debug)]
+pub struct Plan {
+    /// What becomes of each path, in the order of the paths.
+    pub ops: Vec<Op>,
+    /// How new contents are converted for the disk.
+    pub conversion: Conversion,
+    /// Whether a mass deletion is carried out.
+    pub mass: bool,
+    /// The commits that come in, newest first.
+    pub incoming: Vec<(ObjectId, Commit)>,
+}
+
+/// The two ends of an apply.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// The tip that the tree is at.
+    pub from: ObjectId,
+    /// The commit to apply.
+    pub to: ObjectId,
+}
+
+/// Makes the plan. Nothing is touched but the stage, where rules may be laid out.
+///
+/// Errors with [`RepoError::Blocked`] if the whole update is refused.
+pub fn plan(
+    place: &Place,
+    bases: &Bases,
+    view: &IndexView,
+    ends: Ends,
+    approved: bool,
+    stage: &Path,
+) -> Result<Plan, RepoError> {
+    let objects = &place.objects;
+    let old_tree = objects.commit(ends.from)?.tree;
+    let new_tree = objects.commit(ends.to)?.tree;
+    let differences = tree::differences(objects, Some(old_tree), Some(new_tree))?;
+    refuse_dangerous(&differences)?;
+    refuse_staged(view, &differences)?;
+
+    let incoming = incoming(place, ends)?;
+    let approved = approved
+        || incoming
+            .iter()
+            .any(|(_, commit)| !commit.trailers("Autosync-Approved").is_empty());
+    let removed = removals(&differences);
+    let mass = is_mass(place, old_tree, removed.len())?;
+    let waits = |path: &RepoPath| !approved && mass && removed.contains(path);
+
+    let new_tree = Lookup::new(objects, Some(new_tree));
+    let mut ops = wanted(bases, view, ends, &differences, &new_tree)?;
+    let storage = Storage::read(place)?;
+    let mut parents = Parents::default();
+    for op in &mut ops {
+        let known = bases.get(&op.path);
+        let still_waits = known.is_some_and(|base| base.why == Why::RemovalWaits) && !approved;
+        op.why = if op.step == Step::Nothing {
+            None
+        } else if op.new.is_none() && (still_waits || waits(&op.path)) {
+            Some(Why::RemovalWaits)
+        } else if let Above::Nested(_) = parents.above(place, &op.path) {
+            Some(Why::Deferred("inside another repository".to_owned()))
+        } else if op.new.is_some() && !fits(place, &op.path) {
+            Some(Why::NotRepresentable)
+        } else {
+            None
+        };
+        if op.step == Step::Mode && !storage.trust_mode {
+            op.step = Step::Nothing;
+        }
+        if op.why.is_some() {
+            op.step = Step::Nothing;
+        }
+    }
+    let conversion = conversion(place, stage, &storage, &mut ops, &differences, &new_tree)?;
+    expect_converted(place, &storage, &mut ops)?;
+    note_ignored(place, &mut ops)?;
+    refuse_full_disk(place, &ops)?;
+
+    Ok(Plan {
+        ops,
+        conversion,
+        mass: mass && approved,
+        incoming,
+    })
+}
+
+/// Refuses the whole update if a name in it is dangerous on any system.
+fn refuse_dangerous(differences: &[Difference]) -> Result<(), RepoError> {
+    for difference in differences {
+        if let Some(new) = difference.new
+            && let Some(why) = crate::names::danger(&difference.path, new.mode)
+        {
+            return Err(RepoError::Blocked(Trouble::new(
+                Code::DangerousName,
+                Recovery::Hold,
+                format!("`{}` came in: {why}", difference.path),
+                "Delete or rename it on the host that made it; nothing of that update is taken.",
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Waits while the user has something else than HEAD's staged at a path that changes: the index
+/// entry is going to be the new commit's, and the staging would be lost.
+fn refuse_staged(view: &IndexView, differences: &[Difference]) -> Result<(), RepoError> {
+    let pause = |code, message| {
+        let hint = "Commit it, or take it back with `git restore --staged`.";
+        Err(RepoError::Blocked(Trouble::new(
+            code,
+            Recovery::Pause,
+            message,
+            hint,
+        )))
+    };
+    if view.unmerged {
+        return pause(
+            Code::Unmerged,
+            "waiting: the index has unmerged entries".to_owned(),
+        );
+    }
+    for difference in differences {
+        if let Some(staged) = view.staged.get(&difference.path)
+            && *staged != difference.new
+        {
+            let message = format!("waiting: a part of `{}` is staged", difference.path);
+            return pause(Code::GitBusy, message);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the commits of `to` that `from` does not contain, newest first.
+fn incoming(place: &Place, ends: Ends) -> Result<Vec<(ObjectId, Commit)>, RepoError> {
+    let mut found = Vec::new();
+    if ends.from == ends.to {
+        return Ok(found);
+    }
+    if let Some(repo) = place.objects.library() {
+        let mut walk = repo.revwalk()?;
+        walk.set_sorting(git2::Sort::TOPOLOGICAL | git2::Sort::TIME)?;
+        walk.push(git2::Oid::from_bytes(ends.to.as_bytes())?)?;
+        walk.hide(git2::Oid::from_bytes(ends.from.as_bytes())?)?;
+        for id in walk {
+            let id = ObjectId::from_bytes(id?.as_bytes()).map_err(git::GitError::from)?;
+            found.push((id, place.objects.commit(id)?));
+        }
+    } else {
+        let not = format!("^{}", ends.from);
+        let args = ["--topo-order", &ends.to.to_string(), &not];
+        let out = place.git.call("rev-list", args, b"")?;
+        for line in out.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            let id = ObjectId::from_hex(line).map_err(git::GitError::from)?;
+            found.push((id, place.objects.commit(id)?));
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the paths that go without coming back under another name.
+fn removals(differences: &[Difference]) -> BTreeSet<RepoPath> {
+    let added: BTreeSet<ObjectId> = differences
+        .iter()
+        .filter(|difference| difference.old.is_none())
+        .filter_map(|difference| difference.new.map(|new| new.id))
+        .collect();
+    differences
+        .iter()
+        .filter(|difference| difference.new.is_none())
+        .filter(|difference| difference.old.is_some_and(|old| !added.contains(&old.id)))
+        .map(|difference| difference.path.clone())
+        .collect()
+}
+
+/// Returns whether so many removals are a mass deletion.
+fn is_mass(place: &Place, tree: ObjectId, removed: usize) -> Result<bool, RepoError> {
+    let settings = &place.settings;
+    if removed <= settings.mass_delete_files {
+        return Ok(false);
+    }
+    let percent = usize::try_from(settings.mass_delete_percent).unwrap_or(100);
+    let Some(enough) = (removed * 100).checked_div(percent) else {
+        return Ok(true);
+    };
+    // More than the share: removed * 100 > total * percent.
+    let total = tree::count(&place.objects, tree, enough + 1)?;
+    Ok(removed * 100 > total * percent)
+}
+
+/// Returns an operation for every path that differs or is in the base map.
+fn wanted(
+    bases: &Bases,
+    view: &IndexView,
+    ends: Ends,
+    differences: &[Difference],
+    new_tree: &Lookup<'_>,
+) -> Result<Vec<Op>, RepoError> {
+    let mut all: BTreeMap<RepoPath, Op> = BTreeMap::new();
+    let op = |path: &RepoPath, old, new, base| Op {
+        path: path.clone(),
+        step: step(old, new),
+        old,
+        new,
+        base,
+        old_bytes: None,
+        new_bytes: None,
+        staged: None,
+        ignored: false,
+        hidden: false,
+        why: None,
+    };
+    for difference in differences {
+        let path = &difference.path;
+        let mut op = op(path, difference.old, difference.new, ends.from);
+        if view.flagged.contains(path) && difference.new.is_some() {
+            // Sparse checkouts, and files that the user hid from git: it stays hidden.
+            op.step = Step::Nothing;
+            op.hidden = true;
+        }
+        all.insert(path.clone(), op);
+    }
+    for (path, base) in bases.iter() {
+        let new = match all.get(path) {
+            Some(op) => op.new,
+            None => new_tree.get(path)?.filter(|entry| !entry.is_tree()),
+        };
+        all.insert(path.clone(), op(path, base.have, new, base.base));
+    }
+    Ok(all.into_values().collect())
+}
+
+fn step(old: Option<Entry>, new: Option<Entry>) -> Step {
+    let submodule = |entry: Option<Entry>| entry.is_some_and(|entry| entry.mode == GITLINK);
+    match (old, new) {
+        _ if old == new => Step::Nothing,
+        (Some(_), Some(_)) if submodule(old) && submodule(new) => Step::Nothing,
+        _ if submodule(old) || submodule(new) => Step::Submodule,
+        (Some(old), Some(new)) if old.id == new.id && old.is_file() && new.is_file() => Step::Mode,
+        (Some(_), Some(_)) => Step::Replace,
+        (None, Some(_)) => Step::Create,
+        (Some(_), None) => Step::Delete,
+        (None, None) => Step::Nothing,
+    }
+}
+
+/// Returns whether this host can have a file of that name.
+fn fits(place: &Place, path: &RepoPath) -> bool {
+    path.components().all(|name| name.len() <= LONGEST_NAME)
+        && place.root().as_os_str().len() + 1 + path.as_bytes().len() <= LONGEST_PATH
+}
+
+/// Finds out which contents are converted, and by which rules. Removals that the new rules ignore
+/// leave the file where it is.
+fn conversion(
+    place: &Place,
+    stage: &Path,
+    storage: &Storage,
+    ops: &mut [Op],
+    differences: &[Difference],
+    new_tree: &Lookup<'_>,
+) -> Result<Conversion, RepoError> {
+    let is_file = |entry: Option<Entry>| entry.is_some_and(|entry| entry.is_file());
+    let written: Vec<&RepoPath> = ops
+        .iter()
+        .filter(|op| matches!(op.step, Step::Replace | Step::Create) && is_file(op.new))
+        .map(|op| &op.path)
+        .collect();
+    let deleted: Vec<&RepoPath> = ops
+        .iter()
+        .filter(|op| op.step == Step::Delete)
+        .map(|op| &op.path)
+        .collect();
+    let mut conversion = Conversion {
+        paths: storage.forms(place, &written)?.into_keys().collect(),
+        rules: None,
+    };
+    let new_attributes = differences
+        .iter()
+        .any(|difference| difference.path.file_name() == b".gitattributes");
+    if new_attributes && !written.is_empty() {
+        let rules = Rules::lay_out(place, stage, new_tree, &written)?;
+        conversion.paths.extend(rules.converted(&written)?);
+        conversion.rules = Some(rules);
+    }
+    if !deleted.is_empty() && may_ignore(new_tree, &deleted)? {
+        let rules = Rules::lay_out(place, stage, new_tree, &deleted)?;
+        let stays = rules.ignored(&deleted)?;
+        for op in ops.iter_mut().filter(|op| op.step == Step::Delete) {
+            if stays.contains(&op.path) {
+                op.step = Step::Nothing;
+                op.old = None;
+            }
+        }
+    }
+    Ok(conversion)
+}
+
+/// Returns whether a tree has rules that can ignore one of these paths.
+fn may_ignore(tree: &Lookup<'_>, paths: &[&RepoPath]) -> Result<bool, RepoError> {
+    if tree.get(&RepoPath::new(".gitignore")?)?.is_some() {
+        return Ok(true);
+    }
+    let above: BTreeSet<RepoPath> = paths.iter().flat_map(|path| path.ancestors()).collect();
+    for dir in above {
+        if tree.get(&dir.join(".gitignore")?)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Finds out which bytes the disk has where git stores others, for files that are what is
+/// expected: later only bytes are compared.
+fn expect_converted(place: &Place, storage: &Storage, ops: &mut [Op]) -> Result<(), RepoError> {
+    let goes = |op: &Op| {
+        matches!(op.step, Step::Replace | Step::Delete)
+            && op.old.is_some_and(|entry| entry.is_file())
+    };
+    let candidates: Vec<&RepoPath> = ops
+        .iter()
+        .filter(|op| goes(op))
+        .map(|op| &op.path)
+        .collect();
+    let forms = storage.forms(place, &candidates)?;
+    for op in ops.iter_mut().filter(|op| goes(op)) {
+        if !matches!(
+            forms.get(&op.path),
+            Some(Form::Converted | Form::Unknown(_))
+        ) {
+            continue;
+        }
+        let disk = place.on_disk(&op.path);
+        // The same bytes before and after: what git read in between was these.
+        let Ok(before) = fs::read(&disk) else {
+            continue;
+        };
+        let before = place.objects.hash_blob(&before)?;
+        if op.old.is_none_or(|old| old.id == before) {
+            continue;
+        }
+        let mut command = place.git.command("hash-object");
+        command.arg("--").arg(filter::argument(&op.path));
+        let done = git::run_any(&mut command, b"", LOCAL, "hash-object")?;
+        let stored = ObjectId::from_hex(&done.stdout).ok();
+        let after = fs::read(&disk).unwrap_or_default();
+        if done.status.success()
+            && stored.is_some_and(|id| op.old.is_some_and(|old| old.id == id))
+            && place.objects.hash_blob(&after)? == before
+        {
+            op.old_bytes = Some(before);
+        }
+    }
+    Ok(())
+}
+
+/// Notes for every path that is to be put where nothing should be, whether git ignores it now:
+/// later the rules on the disk may be the new ones.
+fn note_ignored(place: &Place, ops: &mut [Op]) -> Result<(), RepoError> {
+    let patterns = Patterns::new(&place.settings)?;
+    // While the rules stay what they are, they can be asked when something is found in the way.
+    let rules_move = rules_move(ops);
+    let created: Vec<&RepoPath> = ops
+        .iter()
+        .filter(|op| op.step == Step::Create)
+        .map(|op| &op.path)
+        .filter(|path| rules_move || place.on_disk(path).symlink_metadata().is_ok())
+        .collect();
+    let ignored = filter::ignored(place, &created)?;
+    for op in ops.iter_mut().filter(|op| op.step == Step::Create) {
+        op.ignored = ignored.contains(&op.path) || !patterns.take(&op.path);
+    }
+    Ok(())
+}
+
+/// Returns whether the rules of what is ignored are among what is written.
+pub fn rules_move(ops: &[Op]) -> bool {
+    ops.iter().any(|op| op.path.file_name() == b".gitignore")
+}
+
+/// Refuses an update that needs more space than there is: twice what is written.
+fn refuse_full_disk(place: &Place, ops: &[Op]) -> Result<(), RepoError> {
+    let mut needed = 0_u64;
+    for op in ops {
+        if let (Step::Replace | Step::Create, Some(new)) = (op.step, op.new)
+            && Kind::of_mode(new.mode).is_some()
+        {
+            needed = needed.saturating_add(place.objects.size(new.id)?.saturating_mul(2));
+        }
+    }
+    let root = place.root();
+    let disk = rustix::fs::statvfs(root).map_err(|error| RepoError::io(root, error.into()))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if needed > free {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        return Err(RepoError::Blocked(Trouble::new(
+            Code::DiskFull,
+            Recovery::Hold,
+            format!(
+                "an update needs {} MiB of space and there are {}",
+                mib(needed),
+                mib(free)
+            ),
+            "Free some space; syncing goes on by itself.",
+        )));
+    }
+    Ok(())
+}
