@@ -118,12 +118,6 @@ impl<'a> Hands<'a> {
         })
     }
 
-    /// Does without the exchange, as on a disk that has none.
-    #[cfg(test)]
-    pub(super) fn do_without_exchange(&self) {
-        self.slots.do_without_exchange();
-    }
-
     /// Carries out one operation, from whatever state a kill left it in.
     ///
     /// Errors if the apply cannot go on; the journal then stays open.

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::Command;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
@@ -158,22 +159,29 @@ pub fn ignored(place: &Place, paths: &[&RepoPath]) -> Result<BTreeSet<RepoPath>,
     if paths.is_empty() {
         return Ok(BTreeSet::new());
     }
-    // A name that begins with `:` would be taken for a pattern.
-    let mut input = Vec::new();
-    for path in paths {
-        input.extend_from_slice(b"./");
-        input.extend_from_slice(path.as_bytes());
-        input.push(0);
-    }
-    let done = place
-        .git
-        .ask("check-ignore", ["-z", "--stdin", "--no-index"], &input)?;
+    ask_ignored(place.git.command("check-ignore"), paths)
+}
+
+/// Asks a `git check-ignore` about paths. None of them may lie behind a symbolic link.
+pub fn ask_ignored(
+    mut command: Command,
+    paths: &[&RepoPath],
+) -> Result<BTreeSet<RepoPath>, RepoError> {
+    // It refuses literal pathspecs, and reads a leading colon as magic.
+    let input: Vec<u8> = paths
+        .iter()
+        .flat_map(|path| [b"./", path.as_bytes(), b"\0"].concat())
+        .collect();
+    command
+        .env_remove("GIT_LITERAL_PATHSPECS")
+        .args(["-z", "--stdin", "--no-index"]);
+    let done = git::run_any(&mut command, &input, git::LOCAL, "check-ignore")?;
     match done.status.code() {
         Some(0 | 1) => {}
         _ => return Err(git::failed("check-ignore", &done).into()),
     }
     Ok(records(&done.stdout)
-        .map(|name| RepoPath::new(name.strip_prefix(b"./").unwrap_or(name)))
+        .map(|path| RepoPath::new(path.strip_prefix(b"./").unwrap_or(path)))
         .collect::<Result<_, _>>()?)
 }
 

@@ -21,8 +21,6 @@ use crate::git::tree::{self, Difference, Entry, GITLINK, Lookup};
 use crate::git::{self, LOCAL};
 use crate::names::{ObjectId, RepoPath};
 
-/// The longest name that a file can have, in bytes (`NAME_MAX`).
-const LONGEST_NAME: usize = 255;
 /// The longest path, in bytes (`PATH_MAX`, less its NUL).
 const LONGEST_PATH: usize = 4095;
 
@@ -102,7 +100,7 @@ pub fn plan(
     }
     let conversion = conversion(place, stage, &storage, &mut ops, &differences, &new_tree)?;
     expect_converted(place, &storage, &mut ops)?;
-    note_ignored(place, &mut ops)?;
+    note_ignored(place, &mut parents, &mut ops)?;
     refuse_full_disk(place, &ops)?;
 
     Ok(Plan {
@@ -274,7 +272,7 @@ fn step(old: Option<Entry>, new: Option<Entry>) -> Step {
 
 /// Returns whether this host can have a file of that name.
 fn fits(place: &Place, path: &RepoPath) -> bool {
-    path.components().all(|name| name.len() <= LONGEST_NAME)
+    crate::names::representable(path)
         && place.root().as_os_str().len() + 1 + path.as_bytes().len() <= LONGEST_PATH
 }
 
@@ -384,7 +382,7 @@ fn expect_converted(place: &Place, storage: &Storage, ops: &mut [Op]) -> Result<
 
 /// Notes for every path that is to be put where nothing should be, whether git ignores it now:
 /// later the rules on the disk may be the new ones.
-fn note_ignored(place: &Place, ops: &mut [Op]) -> Result<(), RepoError> {
+fn note_ignored(place: &Place, parents: &mut Parents, ops: &mut [Op]) -> Result<(), RepoError> {
     let patterns = Patterns::new(&place.settings)?;
     // While the rules stay what they are, they can be asked when something is found in the way.
     let rules_move = rules_move(ops);
@@ -393,6 +391,7 @@ fn note_ignored(place: &Place, ops: &mut [Op]) -> Result<(), RepoError> {
         .filter(|op| op.step == Step::Create)
         .map(|op| &op.path)
         .filter(|path| rules_move || place.on_disk(path).symlink_metadata().is_ok())
+        .filter(|path| !matches!(parents.above(place, path), Above::Symlink(_)))
         .collect();
     let ignored = filter::ignored(place, &created)?;
     for op in ops.iter_mut().filter(|op| op.step == Step::Create) {

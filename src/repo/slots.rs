@@ -28,7 +28,6 @@ use super::journal::{Op, Step};
 use super::stable::IN_MEMORY;
 use super::{Place, RepoError};
 use crate::engine::event::Code;
-use crate::git::index::records;
 use crate::git::tree::{EXECUTABLE, Entry, Lookup};
 use crate::git::{self, Git, GitError, LOCAL};
 use crate::names::{ObjectId, RepoPath};
@@ -223,16 +222,8 @@ impl Rules {
         let mut command = self.git.command("-c");
         command
             .env("GIT_INDEX_FILE", &self.index)
-            .args(["core.excludesFile=/dev/null", "check-ignore"])
-            .args(["-z", "--stdin", "--no-index"]);
-        let done = git::run_any(&mut command, &nul_separated(paths), LOCAL, "check-ignore")?;
-        match done.status.code() {
-            Some(0 | 1) => {}
-            _ => return Err(git::failed("check-ignore", &done).into()),
-        }
-        Ok(records(&done.stdout)
-            .map(RepoPath::new)
-            .collect::<Result<_, _>>()?)
+            .args(["core.excludesFile=/dev/null", "check-ignore"]);
+        super::filter::ask_ignored(command, paths)
     }
 
     /// Returns which of these paths have an attribute that converts content.

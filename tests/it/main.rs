@@ -1,6 +1,7 @@
 //! The one integration-test binary.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod apply;
 mod architecture;
 mod cli;
 mod config;
