@@ -37,6 +37,7 @@ pub mod merge;
 mod merge_tree;
 pub mod message;
 pub mod metadata;
+pub mod moves;
 pub mod network;
 pub mod open;
 pub mod pack;
@@ -46,7 +47,7 @@ pub mod records;
 pub mod scan;
 pub mod slots;
 pub mod stable;
-pub mod swap;
+
 mod swaps;
 mod three_way;
 mod verdict;
