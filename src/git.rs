@@ -154,14 +154,18 @@ impl GitError {
                 "Run `git fsck`; objects that the hub has come back with `git fetch --refetch`.",
             ),
             Self::Io { source, .. } => io_trouble(&message, source),
-            Self::Unparsable { .. } | Self::Library(_) | Self::Name(_) | Self::Id(_) => {
-                Trouble::new(
-                    Code::Git,
-                    Recovery::Retry,
-                    message,
-                    "If it goes on, run `git fsck` in the folder.",
-                )
-            }
+            Self::Name(_) => Trouble::new(
+                Code::DangerousName,
+                Recovery::Hold,
+                message,
+                "Somebody made a tree by hand that git would refuse too; look at the hub's history.",
+            ),
+            Self::Unparsable { .. } | Self::Library(_) | Self::Id(_) => Trouble::new(
+                Code::Git,
+                Recovery::Retry,
+                message,
+                "If it goes on, run `git fsck` in the folder.",
+            ),
         }
     }
 }

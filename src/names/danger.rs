@@ -28,18 +28,21 @@ pub fn danger(path: &RepoPath, mode: u32) -> Option<&'static str> {
     let mut last: &[u8] = b"";
     for name in path.components() {
         // On Windows a backslash separates, so each piece counts as a name there.
-        for piece in name.split(|b| *b == b'\\') {
-            if is_git_dir(piece) {
-                return Some("some systems take it for git's own directory");
-            }
+        let git_dir = visible(name).eq_ignore_ascii_case(b".git")
+            || name.split(|b| *b == b'\\').any(is_git_dir_of_ntfs);
+        if git_dir {
+            return Some("some systems take it for git's own directory");
         }
         if name.contains(&b'\\') && climbs(name) {
             return Some("on Windows it leads out of its directory");
         }
         last = name;
     }
-    let is_link = mode & 0o170_000 == LINK;
-    if is_link && last.split(|b| *b == b'\\').any(is_modules_file) {
+    let is_modules_file = || {
+        visible(last).eq_ignore_ascii_case(b".gitmodules")
+            || last.split(|b| *b == b'\\').any(is_modules_file_of_ntfs)
+    };
+    if mode & 0o170_000 == LINK && is_modules_file() {
         return Some("git must not follow a link of this name");
     }
     None
@@ -72,15 +75,12 @@ fn climbs(name: &[u8]) -> bool {
         || name.starts_with(b"\\")
 }
 
-fn is_git_dir(name: &[u8]) -> bool {
-    visible(name).eq_ignore_ascii_case(b".git")
-        || before_ntfs_tail(name, b".git")
-        || before_ntfs_tail(name, b"git~1")
+fn is_git_dir_of_ntfs(name: &[u8]) -> bool {
+    before_ntfs_tail(name, b".git") || before_ntfs_tail(name, b"git~1")
 }
 
-fn is_modules_file(name: &[u8]) -> bool {
-    if visible(name).eq_ignore_ascii_case(b".gitmodules") || before_ntfs_tail(name, b".gitmodules")
-    {
+fn is_modules_file_of_ntfs(name: &[u8]) -> bool {
+    if before_ntfs_tail(name, b".gitmodules") {
         return true;
     }
     // The first four files that shorten to `gitmod` get `~1` to `~4`; later ones get a hash, of

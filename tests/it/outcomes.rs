@@ -1,6 +1,9 @@
 //! What must come out of every pair of operations, at the level of merges.
 
+mod contact;
 mod lab;
+mod names;
+mod random;
 mod rules;
 mod table;
 
