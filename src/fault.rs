@@ -2,7 +2,7 @@
 //!
 //! `AUTOSYNC_FAULT=STEP:kill` ends the process there as `kill -9` does; `STEP:stop` stops it, as
 //! SIGSTOP does, until somebody continues it; `STEP#3:kill` means the third time. Inside one
-//! process, [`with_hook`] runs a closure at every step of this thread. Without the feature
+//! process, `with_hook` runs a closure at every step of this thread. Without the feature
 //! `faults` (every build but the tests') [`at`] is empty.
 
 /// Passes the named step.
