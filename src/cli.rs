@@ -70,6 +70,10 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::RunArgs),
+    Init(init::InitArgs),
+    Clone(clone::CloneArgs),
+    Once(once::OnceArgs),
     Status(status::StatusArgs),
     Sync(sync::SyncArgs),
     Pause(pause::PauseArgs),
@@ -90,6 +94,10 @@ impl Command {
         }
         let scene = &Scene::new(env, global.config, global.verbose)?;
         match self {
+            Self::Run(args) => run::run(&args, scene),
+            Self::Init(args) => init::run(&args, scene),
+            Self::Clone(args) => clone::run(&args, scene),
+            Self::Once(args) => once::run(&args, scene),
             Self::Status(args) => status::run(&args, scene),
             Self::Sync(args) => sync::run(&args, scene),
             Self::Pause(args) => pause::run(&args, scene),

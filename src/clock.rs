@@ -89,6 +89,12 @@ pub fn thread_time() -> Duration {
     read(ClockId::ThreadCPUTime)
 }
 
+/// Returns the present wall time as git writes it: seconds since 1970, and the local offset from
+/// UTC in minutes.
+pub fn wall_seconds_and_offset() -> (i64, i32) {
+    (wall_seconds(), wall_offset())
+}
+
 fn text(at: Timestamp) -> String {
     let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
     Zoned::new(at, zone)

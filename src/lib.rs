@@ -4,6 +4,7 @@
 //! the command line calls the agent, the agent drives the edges, the edges speak the engine's
 //! types, and the engine knows nobody.
 
+pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 mod danger;
 
+pub mod transient;
+
 pub use danger::{danger, representable};
 
 /// A path relative to the root of a folder, in git's form: bytes, separated by `/`.

@@ -15,6 +15,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::engine::event::{Code, Recovery, Trouble};
 use crate::git::objects::{Identity, Objects};
@@ -31,8 +32,10 @@ pub mod disk;
 pub mod displaced;
 pub mod exchange;
 pub mod filter;
+pub mod folder;
 pub mod journal;
 mod judge;
+pub mod lane;
 pub mod merge;
 mod merge_tree;
 pub mod message;
@@ -46,9 +49,11 @@ pub mod publish;
 pub mod records;
 pub mod scan;
 pub mod slots;
+pub mod snapshot;
 pub mod stable;
 
 mod swaps;
+pub mod take;
 mod three_way;
 mod verdict;
 pub mod verify;
@@ -161,7 +166,7 @@ pub struct Place {
     /// git on this folder.
     pub git: Git,
     /// Its objects.
-    pub objects: Objects,
+    pub objects: Rc<Objects>,
     /// Our directory in the git directory.
     pub store: PathBuf,
 }
@@ -172,7 +177,7 @@ impl Place {
     /// Errors if there is no repository, or git cannot be run.
     pub fn open(settings: Settings) -> Result<Self, RepoError> {
         let git = Git::discover(&settings.root, settings.git_dir.as_deref())?;
-        let objects = Objects::open(&git)?;
+        let objects = Rc::new(Objects::open(&git)?);
         let store = git.dir().join("autosync");
         match fs::DirBuilder::new().mode(0o700).create(&store) {
             Ok(()) => {}

@@ -4,6 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::once::{report, sync};
+use super::run::introduce;
+use super::scene::Scene;
+use crate::agent::prepare::{Wish, prepare};
+use crate::error::Exit;
+
 /// Bring a hub's folder to this computer
 ///
 /// DIR may exist and hold files: what is equal stays, and what differs becomes changes on top of
@@ -16,4 +22,20 @@ pub struct CloneArgs {
     /// The folder
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
+}
+
+pub(super) fn run(args: &CloneArgs, scene: &Scene) -> anyhow::Result<Exit> {
+    let settings = scene.settings_for(std::slice::from_ref(&args.dir))?;
+    scene.start_quiet_log()?;
+    let wish = Wish {
+        make: true,
+        hub: Some(args.url.clone()),
+        existing_hub: true,
+        ..Wish::default()
+    };
+    let folder = &settings.folders[0];
+    let ready = prepare(folder, &settings, &scene.paths, &wish)?;
+    introduce(&ready)?;
+    let outcome = sync(folder, &ready.settings, &settings, scene)?;
+    report(&outcome)
 }

@@ -4,6 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::once::{report, sync};
+use super::run::introduce;
+use super::scene::Scene;
+use crate::agent::prepare::{Wish, prepare};
+use crate::error::Exit;
+
 /// Make a folder ready, with its first contact to a hub
 ///
 /// Makes DIR and a repository in it where they are missing. A hub that is empty receives what is
@@ -20,4 +26,21 @@ pub struct InitArgs {
     /// Make the hub usable by everybody in its group
     #[arg(long)]
     pub shared: bool,
+}
+
+pub(super) fn run(args: &InitArgs, scene: &Scene) -> anyhow::Result<Exit> {
+    let settings = scene.settings_for(std::slice::from_ref(&args.dir))?;
+    scene.start_quiet_log()?;
+    let wish = Wish {
+        make: true,
+        make_hub: true,
+        hub: args.hub.clone(),
+        shared: args.shared,
+        ..Wish::default()
+    };
+    let folder = &settings.folders[0];
+    let ready = prepare(folder, &settings, &scene.paths, &wish)?;
+    introduce(&ready)?;
+    let outcome = sync(folder, &ready.settings, &settings, scene)?;
+    report(&outcome)
 }

@@ -1,8 +1,18 @@
 //! `autosync once`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+
+use super::out::say;
+use super::scene::Scene;
+use crate::agent::once::{Outcome, once};
+use crate::agent::prepare::{Wish, prepare};
+use crate::config::{FolderSettings, Settings};
+use crate::engine::action::Tell;
+use crate::error::{Complaint, Exit};
+use crate::paths::private_dir;
+use crate::repo;
 
 /// Sync once, until there is nothing left to do, and end
 ///
@@ -17,4 +27,99 @@ pub struct OnceArgs {
     /// The hub: the name of a remote, a path or a URL; the folder's own hub if not given
     #[arg(long, value_name = "URL")]
     pub remote: Option<String>,
+}
+
+pub(super) fn run(args: &OnceArgs, scene: &Scene) -> anyhow::Result<Exit> {
+    let asked = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => around(&std::env::current_dir()?)?,
+    };
+    scene.start_quiet_log()?;
+    let settings = scene.settings()?;
+    // A folder of the configuration is synced as the configuration says.
+    let absolute = std::path::absolute(&asked)?;
+    let configured = settings
+        .folders
+        .iter()
+        .position(|folder| folder.path == absolute);
+    let (settings, at) = match configured {
+        Some(at) => (settings, at),
+        None => (settings.with_dirs(&[asked]).map_err(Complaint::from)?, 0),
+    };
+    let wish = Wish {
+        hub: args.remote.clone(),
+        only_now: true,
+        ..Wish::default()
+    };
+    let folder = &settings.folders[at];
+    let ready = prepare(folder, &settings, &scene.paths, &wish)?;
+    let outcome = sync(folder, &ready.settings, &settings, scene)?;
+    report(&outcome)
+}
+
+/// Returns the work tree around a directory.
+fn around(dir: &Path) -> Result<PathBuf, Complaint> {
+    let found = dir.ancestors().find(|dir| dir.join(".git").exists());
+    found.map(Path::to_owned).ok_or_else(|| {
+        Complaint::new(
+            Exit::NoRepository,
+            "there is no git repository around this directory",
+            "Give the folder, or make one with `autosync init DIR`.",
+        )
+    })
+}
+
+/// Syncs a folder once.
+pub(super) fn sync(
+    folder: &FolderSettings,
+    ready: &repo::Settings,
+    settings: &Settings,
+    scene: &Scene,
+) -> Result<Outcome, Complaint> {
+    let runtime = scene.paths.runtime(&settings.host);
+    private_dir(&runtime)?;
+    once(folder, ready, settings, &runtime)
+}
+
+/// Says what a sync came to, and returns how the program ends.
+pub(super) fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
+    for tell in &outcome.tells {
+        match tell {
+            Tell::Committed(made) => say(format!("Committed {}.", made.summary))?,
+            Tell::Pushed(commit) => say(format!("Pushed {}.", commit.short()))?,
+            Tell::Received { host, count, .. } => {
+                let from = host
+                    .as_deref()
+                    .map_or(String::new(), |host| format!(" from {host}"));
+                let files = if *count == 1 { "file" } else { "files" };
+                say(format!("Received {count} {files}{from}."))?;
+            }
+            Tell::Conflict(copies) => {
+                for copy in copies {
+                    say(format!(
+                        "Both sides changed `{}`; see `{}`.",
+                        copy.path, copy.copy
+                    ))?;
+                }
+            }
+            Tell::Held(_) | Tell::Problem(_) | Tell::Solved => {}
+        }
+    }
+    for held in &outcome.status.held {
+        say(format!("Held: {}. {}", held.message, held.hint))?;
+    }
+    for waiting in &outcome.status.deferred {
+        say(format!("Waiting: `{}`, {}.", waiting.path, waiting.why))?;
+    }
+    if let Some(trouble) = &outcome.trouble {
+        return Err(Complaint::from(trouble).into());
+    }
+    if !outcome.status.held.is_empty() {
+        return Ok(Exit::Partly);
+    }
+    if outcome.status.hub.is_some() && !outcome.synced {
+        return Ok(Exit::Partly);
+    }
+    say("In sync.")?;
+    Ok(Exit::Done)
 }

@@ -35,6 +35,16 @@ impl Scene {
         })
     }
 
+    /// Returns the same scene once more, to read the configuration again later.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            env: self.env.clone(),
+            paths: self.paths.clone(),
+            asked: self.asked.clone(),
+            verbose: self.verbose,
+        }
+    }
+
     /// Returns the configuration file, `None` if there is none.
     pub fn config_file(&self) -> Option<PathBuf> {
         config::find(self.asked.as_deref(), &self.env, &self.paths)

@@ -292,17 +292,17 @@ type Listing = Rc<BTreeMap<Vec<u8>, Entry>>;
 
 /// Fast look-up of many paths in one tree.
 #[derive(Debug)]
-pub struct Lookup<'a> {
-    objects: &'a Objects,
+pub struct Lookup {
+    objects: Rc<Objects>,
     root: Option<ObjectId>,
     read: RefCell<BTreeMap<ObjectId, Listing>>,
 }
 
-impl<'a> Lookup<'a> {
+impl Lookup {
     /// Looks into a tree; `None` is the empty one.
-    pub fn new(objects: &'a Objects, root: Option<ObjectId>) -> Self {
+    pub fn new(objects: &Rc<Objects>, root: Option<ObjectId>) -> Self {
         Self {
-            objects,
+            objects: Rc::clone(objects),
             root,
             read: RefCell::default(),
         }

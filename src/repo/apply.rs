@@ -25,7 +25,7 @@ use super::journal::{Journal, Op, Step, journal_open};
 use super::plan::{Ends, Plan, plan, rules_move};
 use super::publish::{IndexEdit, Published, publish};
 use super::slots::{Area, fill, slot};
-use super::{Place, RepoError, displaced, metadata, stable};
+use super::{Place, RepoError, contact, displaced, metadata, stable};
 use crate::engine::event::{Applied, Code, Held, Recovery, Trouble};
 use crate::fault;
 use crate::git::gate::{self, Record};
@@ -114,7 +114,11 @@ pub fn apply(
     };
     let to = match record.tip {
         Some(tip) if place.objects.descends(tip, to)? => tip,
-        Some(tip) if !place.objects.descends(to, tip)? => {
+        // What first contact discarded is not in the hub's history, and what of it counts is.
+        Some(tip)
+            if !place.objects.descends(to, tip)?
+                && refs::read(&place.git, &place.objects, contact::DISCARDED)? != Some(tip) =>
+        {
             return Ok(retry(Some(tip), "the branch moved meanwhile"));
         }
         Some(_) | None => to,

@@ -220,7 +220,7 @@ fn wanted(
     view: &IndexView,
     ends: Ends,
     differences: &[Difference],
-    new_tree: &Lookup<'_>,
+    new_tree: &Lookup,
 ) -> Result<Vec<Op>, RepoError> {
     let mut all: BTreeMap<RepoPath, Op> = BTreeMap::new();
     let op = |path: &RepoPath, old, new, base| Op {
@@ -284,7 +284,7 @@ fn conversion(
     storage: &Storage,
     ops: &mut [Op],
     differences: &[Difference],
-    new_tree: &Lookup<'_>,
+    new_tree: &Lookup,
 ) -> Result<Conversion, RepoError> {
     let is_file = |entry: Option<Entry>| entry.is_some_and(|entry| entry.is_file());
     let written: Vec<&RepoPath> = ops
@@ -323,7 +323,7 @@ fn conversion(
 }
 
 /// Returns whether a tree has rules that can ignore one of these paths.
-fn may_ignore(tree: &Lookup<'_>, paths: &[&RepoPath]) -> Result<bool, RepoError> {
+fn may_ignore(tree: &Lookup, paths: &[&RepoPath]) -> Result<bool, RepoError> {
     if tree.get(&RepoPath::new(".gitignore")?)?.is_some() {
         return Ok(true);
     }

@@ -39,11 +39,7 @@ pub struct Candidates {
 }
 
 /// Finds the candidates of a scope.
-pub fn candidates(
-    place: &Place,
-    scope: &Scope,
-    head: &Lookup<'_>,
-) -> Result<Candidates, RepoError> {
+pub fn candidates(place: &Place, scope: &Scope, head: &Lookup) -> Result<Candidates, RepoError> {
     let mut found = Candidates::default();
     let paths = match scope {
         Scope::Everything => {
@@ -58,7 +54,8 @@ pub fn candidates(
         if path.components().any(|name| name == b".git") {
             continue;
         }
-        let on_disk = look(&place.on_disk(path)).map_err(|e| RepoError::io(path.as_path(), e))?;
+        // What cannot be looked at is a candidate too: the filter says why.
+        let on_disk = look(&place.on_disk(path)).unwrap_or(Found::Special);
         let was_directory = head.get(path)?.is_some_and(|entry| entry.is_tree());
         match on_disk {
             Found::Directory => {

@@ -185,7 +185,7 @@ impl Rules {
     pub fn lay_out(
         place: &Place,
         stage: &Path,
-        tree: &Lookup<'_>,
+        tree: &Lookup,
         paths: &[&RepoPath],
     ) -> Result<Self, RepoError> {
         let dir = stage.join("rules");

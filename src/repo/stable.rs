@@ -136,13 +136,12 @@ pub fn read_link(
 
 /// Reads a regular file; `None` if it moved while it was read, or vanished.
 ///
-/// `durable` makes its bytes durable as well. Errors if it cannot be read at all.
+/// Errors if it cannot be read at all.
 pub fn read_file(
     place: &Place,
     path: &Path,
     seen: &Metadata,
     mode: u32,
-    durable: bool,
 ) -> Result<Option<Reading>, RepoError> {
     let mut file = match open(path) {
         Ok(file) => file,
@@ -164,9 +163,6 @@ pub fn read_file(
             None => return Ok(None),
         }
     };
-    if durable {
-        file.sync_data().map_err(wrong)?;
-    }
     let after = Still::of(&file.metadata().map_err(wrong)?);
     let still_there = matches!(look(path), Ok(Found::File(meta)) if Still::of(&meta) == before);
     if after != before || !still_there {
@@ -199,4 +195,19 @@ pub fn sync_file_system(path: &Path) -> Result<(), RepoError> {
     let dir = rustix::fs::open(path, flags, Mode::empty())
         .map_err(|error| RepoError::io(path, error.into()))?;
     rustix::fs::syncfs(dir).map_err(|error| RepoError::io(path, error.into()))
+}
+
+/// Makes a file's content durable; that it vanished or is a link is no error.
+pub fn sync_file(path: &Path) -> Result<(), RepoError> {
+    match open(path) {
+        Ok(file) => file.sync_data().map_err(|error| RepoError::io(path, error)),
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                || error.kind() == io::ErrorKind::NotADirectory
+                || error.raw_os_error() == Some(libc::ELOOP) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(RepoError::io(path, error)),
+    }
 }

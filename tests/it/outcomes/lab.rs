@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use autosync::engine::event::ConflictCopy;
 use autosync::git::objects::{Identity, Kind, Objects};
@@ -92,7 +93,7 @@ impl Lab {
         std::fs::create_dir(&store).unwrap();
         let place = Place {
             settings,
-            objects: Objects::open(&git).unwrap(),
+            objects: Rc::new(Objects::open(&git).unwrap()),
             git,
             store,
         };

@@ -1,0 +1,593 @@
+//! The agent: drives every folder in one loop and answers the control API.
+//!
+//! Everything that happens comes through one inbox: outcomes of the lanes, reports of the
+//! watchers, notices of the transports, questions of people. The loop hands each to its folder's
+//! engine, carries out what the engine wants, and sleeps until the next timer. It decides nothing
+//! about a folder itself.
+//!
+//! Invariants:
+//! 1. Nothing in the loop blocks: git, walks and hashing are on the folders' own threads.
+//! 2. A full queue of watcher reports becomes one `Rescan`; outcomes of jobs are never dropped.
+//! 3. A message from a folder that was stopped or restarted meanwhile reaches nobody.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::clock;
+use crate::config::{FolderSettings, Settings, TransportKind};
+use crate::control::{
+    self, Ask, Door, EVENTS_KEPT, FolderConflicts, Happening, Refusal, Reply, Until, What,
+};
+use crate::engine::action::Tell;
+use crate::engine::event::{Event, Request, RescanWhy};
+use crate::engine::status::{AgentStatus, State, Status};
+use crate::error::Complaint;
+use crate::process;
+use crate::repo;
+use crate::transport::{self, HubTransport, PollTransport, Transport};
+use crate::watch::WatchEvent;
+
+pub mod lanes;
+pub mod once;
+pub mod prepare;
+
+mod folder;
+
+use folder::{FolderAgent, Wanted};
+use lanes::Said;
+
+/// How many watcher reports may wait.
+const QUEUE: usize = 256;
+
+/// How long the lanes have to finish when the agent leaves.
+const LEAVE: Duration = Duration::from_secs(4);
+
+/// One thing that reached the agent.
+enum Inbox {
+    /// A lane said something.
+    Said(u64, Said),
+    /// A watcher saw something.
+    Seen(u64, WatchEvent),
+    /// A watcher delivered everything before this marker.
+    Echo(u64, u64),
+    /// A transport reports for the folder of this key.
+    Told(String, Box<Event>),
+}
+
+/// A folder that is ready to be cared for.
+pub type Prepared = (FolderSettings, repo::Settings);
+
+/// Reads the configuration again; an error is said by the function itself.
+pub type Reload = Box<dyn FnMut() -> Option<(Settings, Vec<Prepared>)>>;
+
+/// The agent of one user.
+pub struct Agent {
+    settings: Settings,
+    runtime: PathBuf,
+    folders: BTreeMap<u64, FolderAgent>,
+    next: u64,
+    inbox: (mpsc::UnboundedSender<Inbox>, mpsc::UnboundedReceiver<Inbox>),
+    seen: (mpsc::Sender<Inbox>, mpsc::Receiver<Inbox>),
+    overflow: Arc<AtomicBool>,
+    transports: Vec<Box<dyn Transport>>,
+    events: broadcast::Sender<Happening>,
+    barriers: Vec<Barrier>,
+    waits: Vec<(Until, Reply<Status>)>,
+    since: String,
+    next_ticket: u64,
+}
+
+/// Somebody who waits until everything has settled.
+struct Barrier {
+    ticket: u64,
+    /// Folders whose watcher has not echoed yet.
+    echoes: Vec<u64>,
+    folders: Vec<u64>,
+    reply: Reply<Status>,
+}
+
+impl Agent {
+    /// Creates an agent and starts its folders. Must be called inside a tokio runtime.
+    pub fn new(
+        settings: Settings,
+        runtime: PathBuf,
+        folders: Vec<Prepared>,
+    ) -> Result<Self, Complaint> {
+        let inbox = mpsc::unbounded_channel();
+        let seen = mpsc::channel(QUEUE);
+        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let mut this = Self {
+            transports: transports(&settings, &runtime, &inbox.0),
+            settings,
+            runtime,
+            folders: BTreeMap::new(),
+            next: 0,
+            inbox,
+            seen,
+            overflow: Arc::new(AtomicBool::new(false)),
+            events,
+            barriers: Vec::new(),
+            waits: Vec::new(),
+            since: clock::wall(),
+            next_ticket: 0,
+        };
+        for folder in folders {
+            this.start_folder(folder)?;
+        }
+        Ok(this)
+    }
+
+    fn start_folder(&mut self, (config, settings): Prepared) -> Result<(), Complaint> {
+        let id = self.next;
+        self.next += 1;
+        let inbox = self.inbox.0.clone();
+        let ear: lanes::Ear = Arc::new(move |said| {
+            // The agent is gone: so is everybody who could want to know.
+            drop(inbox.send(Inbox::Said(id, said)));
+        });
+        let (seen, overflow) = (self.seen.0.clone(), Arc::clone(&self.overflow));
+        let eye: folder::Eye = Arc::new(move |event| {
+            if seen.try_send(Inbox::Seen(id, event)).is_err() {
+                overflow.store(true, Ordering::Relaxed);
+            }
+        });
+        let agent = FolderAgent::start(
+            config,
+            settings,
+            &self.settings,
+            self.runtime.clone(),
+            &ear,
+            eye,
+        )?;
+        self.folders.insert(id, agent);
+        Ok(())
+    }
+
+    fn stop_folder(&mut self, id: u64) {
+        if let Some(folder) = self.folders.remove(&id) {
+            for transport in &mut self.transports {
+                transport.unwatch(&id.to_string());
+            }
+            folder.finish();
+        }
+    }
+
+    /// Runs until somebody asks it to stop, or `stop` is ready. `hangup` delivers requests to
+    /// read the configuration again.
+    pub async fn run(
+        mut self,
+        door: Option<Door>,
+        mut stop: impl Future<Output = ()> + Unpin,
+        mut hangup: mpsc::Receiver<()>,
+        mut reload: Reload,
+    ) {
+        let (ask_tx, mut asks) = mpsc::channel(64);
+        let (close, closed) = oneshot::channel::<()>();
+        let server = door.map(|door| {
+            tokio::spawn(control::serve(door, ask_tx, async {
+                // Closed and dropped are the same: the agent leaves.
+                drop(closed.await);
+            }))
+        });
+        loop {
+            self.pump();
+            let due = self.folders.values().filter_map(FolderAgent::due).min();
+            let sleep = due.map_or(Duration::from_secs(3600), clock::until);
+            tokio::select! {
+                Some(item) = self.inbox.1.recv() => self.take(item),
+                Some(item) = self.seen.1.recv() => self.take(item),
+                Some(ask) = asks.recv() => {
+                    if self.answer(ask) {
+                        break;
+                    }
+                }
+                () = tokio::time::sleep(sleep) => {}
+                () = &mut stop => break,
+                Some(()) = hangup.recv() => {
+                    if let Some((settings, folders)) = reload() {
+                        self.reconfigure(settings, folders);
+                    }
+                }
+            }
+            // What is there already is taken in one go.
+            while let Ok(item) = self.inbox.1.try_recv() {
+                self.take(item);
+            }
+            while let Ok(item) = self.seen.1.try_recv() {
+                self.take(item);
+            }
+            if self.overflow.swap(false, Ordering::Relaxed) {
+                for folder in self.folders.values_mut() {
+                    folder.handle(Event::Rescan(RescanWhy::Overflow));
+                }
+            }
+            let now = clock::now();
+            for folder in self.folders.values_mut() {
+                folder.tick(now);
+            }
+        }
+        self.leave(close, server).await;
+    }
+
+    /// Leaves: nothing new begins, and what runs has a few seconds to end.
+    async fn leave(
+        mut self,
+        close: oneshot::Sender<()>,
+        server: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    ) {
+        for (_, reply) in self.waits.drain(..) {
+            drop(reply.send(Err(Refusal::Stopping)));
+        }
+        for barrier in self.barriers.drain(..) {
+            drop(barrier.reply.send(Err(Refusal::Stopping)));
+        }
+        for folder in self.folders.values_mut() {
+            folder.ask(Request::Stop);
+        }
+        let finished = tokio::task::spawn_blocking({
+            let folders: Vec<FolderAgent> =
+                std::mem::take(&mut self.folders).into_values().collect();
+            let transports = std::mem::take(&mut self.transports);
+            move || {
+                drop(transports);
+                for folder in folders {
+                    folder.finish();
+                }
+            }
+        });
+        drop(self.events);
+        if close.send(()).is_err() {
+            tracing::debug!("the control API was closed already");
+        }
+        if tokio::time::timeout(LEAVE, finished).await.is_err() {
+            // The journal makes this safe; network children must not outlive us.
+            tracing::warn!("a job did not end in time; the next start finishes it");
+            process::kill_all();
+        }
+        if let Some(server) = server
+            && tokio::time::timeout(Duration::from_millis(500), server)
+                .await
+                .is_err()
+        {
+            tracing::debug!("a caller of the control API was cut off");
+        }
+    }
+
+    fn take(&mut self, item: Inbox) {
+        match item {
+            Inbox::Said(id, said) => {
+                let Some(folder) = self.folders.get_mut(&id) else {
+                    return;
+                };
+                if let Some((remote, ssh)) = folder.hear(said) {
+                    let known = transport::Folder {
+                        key: id.to_string(),
+                        id: folder.status().id,
+                        branch: folder.settings.branch.clone(),
+                        hub: remote.kind,
+                        ssh_command: ssh,
+                    };
+                    for transport in &mut self.transports {
+                        transport.watch(&known);
+                    }
+                }
+            }
+            Inbox::Seen(id, event) => {
+                if let Some(folder) = self.folders.get_mut(&id) {
+                    folder.see(event);
+                }
+            }
+            Inbox::Echo(id, ticket) => {
+                for barrier in self.barriers.iter_mut().filter(|it| it.ticket == ticket) {
+                    barrier.echoes.retain(|waiting| *waiting != id);
+                }
+            }
+            Inbox::Told(key, event) => {
+                let id = key.parse().ok();
+                if let Some(folder) = id.and_then(|id: u64| self.folders.get_mut(&id)) {
+                    folder.told(*event);
+                }
+            }
+        }
+    }
+
+    /// Carries out what the engines want, and answers those whose wait is over.
+    fn pump(&mut self) {
+        let events = &self.events;
+        let publish = |folder: &str, what: What| {
+            // Nobody listens most of the time.
+            drop(events.send(Happening {
+                at: clock::wall(),
+                folder: folder.to_owned(),
+                what,
+            }));
+        };
+        for folder in self.folders.values_mut() {
+            while let Some(wanted) = folder.act() {
+                match wanted {
+                    Wanted::Announce(notice) => {
+                        for transport in &self.transports {
+                            transport.announce(&notice);
+                        }
+                    }
+                    Wanted::Tell(tell) => {
+                        log(&folder.config.name, &tell);
+                        publish(&folder.config.name, What::from(&tell));
+                    }
+                    Wanted::Started(job) => {
+                        publish(
+                            &folder.config.name,
+                            What::Started {
+                                job: job.to_owned(),
+                            },
+                        );
+                    }
+                    Wanted::Failed(event) => folder.handle(event),
+                }
+            }
+            if let Some(status) = folder.new_state() {
+                publish(
+                    &folder.config.name,
+                    What::State {
+                        state: status.state,
+                        code: status.code,
+                        message: status.message,
+                        hint: status.hint,
+                    },
+                );
+            }
+        }
+        self.answer_waits();
+    }
+
+    fn answer_waits(&mut self) {
+        let mut waits = std::mem::take(&mut self.waits);
+        waits.retain(|(_, reply)| !reply.is_closed());
+        let (over, waiting): (Vec<_>, Vec<_>) = waits.into_iter().partition(|(until, _)| {
+            self.folders.values().all(|folder| match until {
+                Until::Idle => folder.is_idle(),
+                Until::Synced => folder.is_synced(),
+            })
+        });
+        self.waits = waiting;
+        for (_, reply) in over {
+            drop(reply.send(Ok(self.status())));
+        }
+        let mut barriers = std::mem::take(&mut self.barriers);
+        barriers.retain(|barrier| !barrier.reply.is_closed());
+        let (over, waiting): (Vec<_>, Vec<_>) = barriers.into_iter().partition(|barrier| {
+            barrier.echoes.is_empty()
+                && barrier
+                    .folders
+                    .iter()
+                    .all(|id| self.folders.get(id).is_none_or(FolderAgent::is_idle))
+        });
+        self.barriers = waiting;
+        for barrier in over {
+            drop(barrier.reply.send(Ok(self.status())));
+        }
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            version: 1,
+            host: self.settings.host.clone(),
+            agent: AgentStatus {
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                since: self.since.clone(),
+            },
+            folders: self.folders.values().map(FolderAgent::status).collect(),
+            transports: self
+                .transports
+                .iter()
+                .map(|transport| transport.status())
+                .collect(),
+        }
+    }
+
+    /// Returns the folders that were asked for.
+    fn named(&self, asked: Option<&str>) -> Result<Vec<u64>, Refusal> {
+        let Some(asked) = asked else {
+            return Ok(self.folders.keys().copied().collect());
+        };
+        let hit = |folder: &FolderAgent| {
+            folder.config.name == asked
+                || folder.settings.root.to_str() == Some(asked)
+                || folder.config.path.to_str() == Some(asked)
+        };
+        let found: Vec<u64> = self
+            .folders
+            .iter()
+            .filter(|(_, folder)| hit(folder))
+            .map(|(id, _)| *id)
+            .collect();
+        if found.is_empty() {
+            let known = self
+                .folders
+                .values()
+                .map(|folder| folder.config.name.clone())
+                .collect();
+            let asked = crate::names::escape(asked.as_bytes());
+            return Err(Refusal::NoSuchFolder { asked, known });
+        }
+        Ok(found)
+    }
+
+    fn request(&mut self, asked: Option<&str>, request: Request) -> Result<(), Refusal> {
+        for id in self.named(asked)? {
+            if let Some(folder) = self.folders.get_mut(&id) {
+                folder.ask(request);
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers a question. Returns whether the agent is to leave.
+    fn answer(&mut self, ask: Ask) -> bool {
+        // A caller that hung up meanwhile needs no answer.
+        match ask {
+            Ask::Status { reply } => drop(reply.send(Ok(self.status()))),
+            Ask::Events { reply } => drop(reply.send(Ok(self.events.subscribe()))),
+            Ask::Conflicts { reply } => {
+                let conflicts = self
+                    .status()
+                    .folders
+                    .into_iter()
+                    .map(|folder| FolderConflicts {
+                        folder: folder.name,
+                        path: folder.path,
+                        conflicts: folder.conflicts,
+                    });
+                drop(reply.send(Ok(conflicts.collect())));
+            }
+            Ask::Sync { folder, reply } => {
+                drop(reply.send(self.request(folder.as_deref(), Request::Sync)));
+            }
+            Ask::Pause {
+                folder,
+                length,
+                reply,
+            } => {
+                drop(reply.send(self.request(folder.as_deref(), Request::Pause(length))));
+            }
+            Ask::Resume { folder, reply } => {
+                drop(reply.send(self.request(folder.as_deref(), Request::Resume)));
+            }
+            Ask::Approve { folder, reply } => {
+                let approved = self.approve(folder.as_deref());
+                drop(reply.send(approved));
+            }
+            Ask::Stop { reply } => {
+                drop(reply.send(Ok(())));
+                return true;
+            }
+            Ask::Barrier { folder, reply } => match self.named(folder.as_deref()) {
+                Ok(folders) => self.put_barrier(folders, reply),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
+            Ask::Wait { until, reply } => self.waits.push((until, reply)),
+        }
+        false
+    }
+
+    fn approve(&mut self, asked: Option<&str>) -> Result<Vec<String>, Refusal> {
+        let mut approved = Vec::new();
+        for id in self.named(asked)? {
+            let Some(folder) = self.folders.get_mut(&id) else {
+                continue;
+            };
+            let status = folder.status();
+            if !status.held.is_empty() || status.state == State::Held {
+                folder.ask(Request::Approve);
+                approved.push(folder.config.name.clone());
+            }
+        }
+        if approved.is_empty() {
+            Err(Refusal::NothingHeld)
+        } else {
+            Ok(approved)
+        }
+    }
+
+    fn put_barrier(&mut self, folders: Vec<u64>, reply: Reply<Status>) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        for id in &folders {
+            let (id, seen) = (*id, self.seen.0.clone());
+            if let Some(folder) = self.folders.get(&id) {
+                // The marker takes the way of the watcher's reports, so that it comes after them.
+                folder.echo(move || drop(seen.blocking_send(Inbox::Echo(id, ticket))));
+            }
+        }
+        self.barriers.push(Barrier {
+            ticket,
+            echoes: folders.clone(),
+            folders,
+            reply,
+        });
+    }
+
+    /// Goes over to another configuration: folders that are equal go on as they are.
+    fn reconfigure(&mut self, settings: Settings, folders: Vec<Prepared>) {
+        let common_changed = (settings.settle, settings.push)
+            != (self.settings.settle, self.settings.push)
+            || settings.host != self.settings.host
+            || settings.guards != self.settings.guards;
+        let keep: Vec<&FolderSettings> = folders.iter().map(|(config, _)| config).collect();
+        let gone: Vec<u64> = self
+            .folders
+            .iter()
+            .filter(|(_, folder)| common_changed || !keep.contains(&&folder.config))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.stop_folder(id);
+        }
+        self.settings = settings;
+        for (config, repository) in folders {
+            if self.folders.values().all(|folder| folder.config != config) {
+                let name = config.name.clone();
+                if let Err(error) = self.start_folder((config, repository)) {
+                    tracing::error!(folder = name, "{} {}", error.message, error.hint);
+                }
+            }
+        }
+        tracing::info!(
+            folders = self.folders.len(),
+            "the configuration was read again"
+        );
+    }
+}
+
+fn transports(
+    settings: &Settings,
+    runtime: &Path,
+    inbox: &mpsc::UnboundedSender<Inbox>,
+) -> Vec<Box<dyn Transport>> {
+    let inbox = inbox.clone();
+    let sink: transport::Sink = Arc::new(move |key: &str, event| {
+        drop(inbox.send(Inbox::Told(key.to_owned(), Box::new(event))));
+    });
+    let make = |kind: &TransportKind| -> Box<dyn Transport> {
+        match kind {
+            TransportKind::Hub => Box::new(HubTransport::new(
+                Arc::clone(&sink),
+                runtime.to_owned(),
+                transport::hub::Pace::default(),
+            )),
+            TransportKind::Poll => Box::new(PollTransport::new()),
+        }
+    };
+    settings.notice.transports.iter().map(make).collect()
+}
+
+/// Writes what a person did or would ask about into the log.
+fn log(folder: &str, tell: &Tell) {
+    match tell {
+        Tell::Committed(made) => tracing::info!(folder, "committed {}", made.summary),
+        Tell::Pushed(commit) => tracing::info!(folder, "pushed {}", commit.short()),
+        Tell::Received { host, count, .. } => {
+            let from = host.as_deref().unwrap_or("the hub");
+            tracing::info!(folder, "{count} files from {from}");
+        }
+        Tell::Conflict(copies) => {
+            for copy in copies {
+                tracing::warn!(
+                    folder,
+                    "both sides changed {}; see {}",
+                    copy.path,
+                    copy.copy
+                );
+            }
+        }
+        Tell::Held(held) => tracing::error!(folder, "{} {}", held.message, held.hint),
+        Tell::Problem(trouble) => tracing::warn!(folder, "{} {}", trouble.message, trouble.hint),
+        Tell::Solved => tracing::info!(folder, "syncing again"),
+    }
+}

@@ -1,0 +1,370 @@
+//! One folder in the agent's care: its engine, its lanes, its watcher.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::config::{FolderSettings, Settings, Way};
+use crate::engine::FolderBasics;
+use crate::engine::action::{Action, Job, Tell};
+use crate::engine::event::{Code, Event, Recovery, Request, RescanWhy, Trouble};
+use crate::engine::notice::Notice;
+use crate::engine::settings::{Mode, PushWindows};
+use crate::engine::settle::Windows;
+use crate::engine::status::{FolderStatus, Progress, State};
+use crate::engine::timer::Moment;
+use crate::engine::{self, Engine};
+use crate::error::{Complaint, Exit};
+use crate::git::public_url;
+use crate::lock::{Lock, LockError};
+use crate::names::escape;
+use crate::repo;
+use crate::watch::{WatchEvent, WatchSettings, Watcher};
+
+use super::lanes::{Ear, Lanes, Said, refuse};
+
+/// What a folder wants the agent to do.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// Send this notice over every transport.
+    Announce(Notice),
+    /// Tell the user.
+    Tell(Tell),
+    /// A job began.
+    Started(&'static str),
+    /// A job that could not be handed to its lane.
+    Failed(Event),
+}
+
+/// Where the watcher's reports go.
+pub(super) type Eye = Arc<dyn Fn(WatchEvent) + Send + Sync>;
+
+/// One folder.
+pub(super) struct FolderAgent {
+    /// What the configuration says.
+    pub(super) config: FolderSettings,
+    /// What the repository was told.
+    pub(super) settings: repo::Settings,
+    engine: Engine,
+    lanes: Lanes,
+    /// Held as long as we care for the folder.
+    _lock: Lock,
+    watcher: Option<Watcher>,
+    /// What a long job is at.
+    pub(super) progress: Option<Progress>,
+    last_state: Option<(State, String)>,
+    watch_trouble: Option<String>,
+}
+
+impl FolderAgent {
+    /// Starts the lanes, the watcher and the engine.
+    pub(super) fn start(
+        config: FolderSettings,
+        settings: repo::Settings,
+        agent: &Settings,
+        runtime: PathBuf,
+        ear: &Ear,
+        eye: Eye,
+    ) -> Result<Self, Complaint> {
+        let lock = lock_folder(&settings)?;
+        let engine_settings = engine_settings(&config, &settings, agent);
+        let engine = Engine::new(engine_settings, fastrand::u64(..), clock::now());
+        let lanes = Lanes::start(&settings, runtime, ear)
+            .map_err(|error| Complaint::new(Exit::Failed, error.to_string(), ""))?;
+        let mut this = Self {
+            config,
+            settings,
+            engine,
+            lanes,
+            _lock: lock,
+            watcher: None,
+            progress: None,
+            last_state: None,
+            watch_trouble: None,
+        };
+        this.watch(eye);
+        Ok(this)
+    }
+
+    fn watch(&mut self, eye: Eye) {
+        let git_dir = self.settings.git_dir.clone();
+        let found = crate::git::Git::discover(&self.settings.root, git_dir.as_deref());
+        let settings = match &found {
+            Ok(git) => WatchSettings {
+                root: self.settings.root.clone(),
+                git_dir: canonical(git.dir()),
+                common_dir: canonical(git.common_dir()),
+                global_excludes: global_excludes(git),
+                exclude: self.settings.exclude.clone(),
+                only: self.settings.only.clone(),
+                ..WatchSettings::new(self.settings.root.clone())
+            },
+            Err(_) => WatchSettings::new(self.settings.root.clone()),
+        };
+        match Watcher::start(settings, move |event| eye(event)) {
+            Ok(watcher) => {
+                self.watch_trouble = watcher.summary().trouble().map(|trouble| trouble.message);
+                self.watcher = Some(watcher);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the folder cannot be watched; it is looked at from time to time");
+                self.watch_trouble = Some(error.trouble().message);
+            }
+        }
+    }
+
+    /// Takes what a lane says. Returns what the hub is, if that was said.
+    pub(super) fn hear(
+        &mut self,
+        said: Said,
+    ) -> Option<(Box<repo::network::Remote>, Option<String>)> {
+        match said {
+            Said::Event(event) => self.engine.handle_event(clock::now(), *event),
+            Said::Progress(progress) => self.progress = progress,
+            Said::TrackedIgnored(paths) => {
+                if let Some(watcher) = &self.watcher {
+                    watcher.set_tracked_ignored(paths);
+                }
+            }
+            Said::Hub(remote, ssh) => return Some((remote, ssh)),
+        }
+        None
+    }
+
+    /// Takes what the watcher saw.
+    pub(super) fn see(&mut self, event: WatchEvent) {
+        let now = clock::now();
+        match event {
+            WatchEvent::Changed(changes) => self.engine.handle_event(now, Event::Changed(changes)),
+            WatchEvent::Rescan(RescanWhy::Resume) => self.engine.handle_event(now, Event::Woke),
+            WatchEvent::Rescan(why) => self.engine.handle_event(now, Event::Rescan(why)),
+            WatchEvent::GitMoved => self.engine.handle_event(now, Event::GitMoved),
+            WatchEvent::RootGone => {
+                self.engine
+                    .handle_event(now, Event::Rescan(RescanWhy::Remount));
+            }
+            WatchEvent::Unwatched(summary) => {
+                self.watch_trouble = summary.trouble().map(|trouble| trouble.message);
+                tracing::warn!(
+                    folder = self.config.name,
+                    "{} {}",
+                    self.watch_trouble.as_deref().unwrap_or_default(),
+                    summary.hint().unwrap_or_default()
+                );
+            }
+        }
+    }
+
+    /// Takes an event from elsewhere.
+    pub(super) fn handle(&mut self, event: Event) {
+        tracing::debug!(folder = self.config.name, ?event);
+        self.engine.handle_event(clock::now(), event);
+    }
+
+    /// Takes what a transport tells about this folder. The watch of a hub knows a folder by its
+    /// key alone: the identity is ours to fill in.
+    pub(super) fn told(&mut self, mut event: Event) {
+        if let Event::Noticed(notice) = &mut event
+            && notice.folder.is_empty()
+        {
+            self.engine
+                .id()
+                .unwrap_or_default()
+                .clone_into(&mut notice.folder);
+        }
+        self.handle(event);
+    }
+
+    /// Takes a person's request.
+    pub(super) fn ask(&mut self, request: Request) {
+        self.handle(Event::Asked(request));
+    }
+
+    /// Lets the timers fire that are due.
+    pub(super) fn tick(&mut self, now: Moment) {
+        if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+            self.engine.handle_timeout(now);
+        }
+    }
+
+    /// Returns when the next timer fires.
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.engine.poll_timeout()
+    }
+
+    /// Carries out what the engine wants, as far as it is the folder's own business.
+    pub(super) fn act(&mut self) -> Option<Wanted> {
+        Some(match self.engine.poll_action()? {
+            Action::Run(job) => {
+                let name = job_name(&job);
+                tracing::debug!(folder = self.config.name, ?job, "run");
+                match self.lanes.submit(job) {
+                    Ok(()) => Wanted::Started(name),
+                    Err(job) => {
+                        let message = "a thread of the agent has ended";
+                        let trouble = Trouble::new(
+                            Code::Internal,
+                            Recovery::Hold,
+                            message,
+                            "Restart the agent, and report its log.",
+                        );
+                        Wanted::Failed(refuse(&job, trouble))
+                    }
+                }
+            }
+            Action::Announce(notice) => Wanted::Announce(notice),
+            Action::Tell(tell) => Wanted::Tell(tell),
+        })
+    }
+
+    /// Returns whether there is nothing to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.engine.is_idle()
+    }
+
+    /// Returns whether there is nothing to do and the hub has everything.
+    pub(super) fn is_synced(&self) -> bool {
+        self.engine.is_synced()
+    }
+
+    /// Puts a marker behind everything that happened so far; `done` is called when the watcher
+    /// has delivered all of it.
+    pub(super) fn echo(&self, done: impl FnOnce() + Send + 'static) {
+        match &self.watcher {
+            Some(watcher) => watcher.echo(done),
+            None => done(),
+        }
+    }
+
+    /// Returns the folder's status.
+    pub(super) fn status(&self) -> FolderStatus {
+        let basics = FolderBasics {
+            name: self.config.name.clone(),
+            path: escape(self.settings.root.as_os_str().as_encoded_bytes()),
+            hub_url: self.settings.hub.as_deref().map(public_url),
+        };
+        let mut status = self.engine.status(basics, &clock::wall_at);
+        status.progress.clone_from(&self.progress);
+        if let (true, Some(trouble)) = (status.message.is_empty(), &self.watch_trouble) {
+            status.message.clone_from(trouble);
+            "watches".clone_into(&mut status.code);
+            status
+                .hint
+                .push_str("Allow more watches: `sudo sysctl fs.inotify.max_user_watches=524288`.");
+        }
+        status
+    }
+
+    /// Returns the state, if it is another than at the last call.
+    pub(super) fn new_state(&mut self) -> Option<FolderStatus> {
+        let status = self.status();
+        let state = Some((status.state, status.code.clone()));
+        if self.last_state == state {
+            return None;
+        }
+        self.last_state = state;
+        Some(status)
+    }
+
+    /// Stops the watcher, and the lanes after their current jobs.
+    pub(super) fn finish(self) {
+        let Self { lanes, watcher, .. } = self;
+        drop(watcher);
+        lanes.join();
+    }
+}
+
+/// Takes the lock of a folder: one agent for each.
+pub(super) fn lock_folder(settings: &repo::Settings) -> Result<Lock, Complaint> {
+    let place =
+        repo::Place::open(settings.clone()).map_err(|error| Complaint::from(&error.trouble()))?;
+    Lock::acquire(&place.store.join("lock")).map_err(|error| match error {
+        LockError::Held(held) => Complaint::new(
+            Exit::AlreadyRunning,
+            format!(
+                "{} cares for `{}` already",
+                held.who(),
+                settings.root.display()
+            ),
+            "Ask it with `autosync sync`, or stop it with `autosync stop`.",
+        ),
+        error @ LockError::Io { .. } => Complaint::from(error),
+    })
+}
+
+/// Returns the word for a job in the event stream.
+pub(super) fn job_name(job: &Job) -> &'static str {
+    match job {
+        Job::Recover => "recover",
+        Job::Snapshot { .. } => "snapshot",
+        Job::Merge { .. } => "merge",
+        Job::Apply { .. } => "apply",
+        Job::Fetch => "fetch",
+        Job::Push { .. } => "push",
+        Job::Maintain => "maintain",
+    }
+}
+
+/// Returns what the engine needs to know of a folder's settings.
+pub(super) fn engine_settings(
+    config: &FolderSettings,
+    settings: &repo::Settings,
+    agent: &Settings,
+) -> engine::Settings {
+    let mode = |way| match way {
+        Way::Auto => Mode::Auto,
+        Way::Manual => Mode::Manual,
+        Way::Off => Mode::Off,
+    };
+    let defaults = engine::Settings::default();
+    engine::Settings {
+        host: settings.host.clone(),
+        branch: settings.branch.clone(),
+        settle: Windows {
+            quiet: agent.settle.quiet,
+            quiet_max: agent.settle.quiet_max,
+            max_wait: agent.settle.max_wait,
+            max_wait_open: agent.settle.max_wait_open,
+        },
+        push: PushWindows {
+            quiet: agent.push.quiet,
+            quiet_max: agent.push.quiet_max,
+            max_wait: agent.push.max_wait,
+        },
+        poll: config.poll.unwrap_or(defaults.poll),
+        poll_live: config
+            .poll
+            .unwrap_or(defaults.poll_live)
+            .max(Duration::from_secs(1)),
+        push_mode: mode(config.push),
+        receive: mode(config.receive),
+        has_hub: settings.hub.is_some(),
+        ..defaults
+    }
+}
+
+fn canonical(path: &std::path::Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// Returns the user's global ignore file.
+fn global_excludes(git: &crate::git::Git) -> Option<PathBuf> {
+    let set = git
+        .call("config", ["--type=path", "--get", "core.excludesFile"], b"")
+        .ok();
+    let set = set.map(|out| String::from_utf8_lossy(out.trim_ascii()).into_owned());
+    match set {
+        Some(path) if !path.is_empty() => Some(PathBuf::from(path)),
+        Some(_) | None => {
+            let home = std::env::var_os("HOME").map(PathBuf::from);
+            let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+            let config = config.filter(|dir| dir.is_absolute());
+            Some(
+                config
+                    .or_else(|| Some(home?.join(".config")))?
+                    .join("git/ignore"),
+            )
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The two threads of a folder: one for its work tree, one for its hub.
+//!
+//! Each does one job at a time and answers every job with exactly one outcome, also if the folder
+//! cannot be opened or the job panics: the engine never waits for an answer that does not come.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::clock;
+use crate::engine::action::{Job, Lane};
+use crate::engine::event::{
+    Applied, Change, ChangeKind, Code, Event, Fetched, Merged, Pushed, Recovered, Recovery,
+    Snapshotted, Trouble,
+};
+use crate::engine::status::Progress;
+use crate::git::index::records;
+use crate::names::{ObjectId, RepoPath};
+use crate::repo::contact::identify;
+use crate::repo::displaced::{LateEdit, sweep_displaced};
+use crate::repo::folder::Folder;
+use crate::repo::network::{Remote, Terms, fetch, push};
+use crate::repo::{Place, RepoError, Settings};
+
+/// How often displaced files are looked at while there are any.
+const SWEEP: Duration = Duration::from_secs(61);
+
+/// What a lane has to say.
+#[derive(Debug)]
+pub enum Said {
+    /// An outcome, or a commit that is stored.
+    Event(Box<Event>),
+    /// What a long job is at; `None` when it is over.
+    Progress(Option<Progress>),
+    /// How the hub is reached.
+    Hub(Box<Remote>, Option<String>),
+    /// Paths that git ignores and tracks all the same.
+    TrackedIgnored(std::collections::BTreeSet<RepoPath>),
+}
+
+/// Where a lane says it.
+pub type Ear = Arc<dyn Fn(Said) + Send + Sync>;
+
+/// The threads of one folder. Dropping it lets them end after their current jobs.
+#[derive(Debug)]
+pub struct Lanes {
+    tree: Sender<Job>,
+    network: Sender<Job>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Lanes {
+    /// Starts the threads.
+    pub fn start(settings: &Settings, runtime: PathBuf, ear: &Ear) -> std::io::Result<Self> {
+        let (tree, tree_jobs) = channel();
+        let (network, network_jobs) = channel();
+        let name = settings
+            .root
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let (s, e) = (settings.clone(), Arc::clone(ear));
+        let first = thread::Builder::new()
+            .name(format!("tree {name}"))
+            .spawn(move || tree_lane(&s, &tree_jobs, &e))?;
+        let (s, e) = (settings.clone(), Arc::clone(ear));
+        let second = thread::Builder::new()
+            .name(format!("net {name}"))
+            .spawn(move || network_lane(&s, &runtime, &network_jobs, &e))?;
+        Ok(Self {
+            tree,
+            network,
+            threads: vec![first, second],
+        })
+    }
+
+    /// Hands a job to its lane. Returns the job if the lane is gone.
+    pub fn submit(&self, job: Job) -> Result<(), Box<Job>> {
+        let lane = match job.lane() {
+            Lane::Tree | Lane::Both => &self.tree,
+            Lane::Network => &self.network,
+        };
+        lane.send(job).map_err(|refused| Box::new(refused.0))
+    }
+
+    /// Lets the threads end and waits for them.
+    pub fn join(self) {
+        let Self {
+            tree,
+            network,
+            threads,
+        } = self;
+        drop(tree);
+        drop(network);
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a lane panicked");
+            }
+        }
+    }
+}
+
+/// Returns the outcome of a job that could not be done.
+pub fn refuse(job: &Job, trouble: Trouble) -> Event {
+    match job {
+        Job::Recover => Event::Recovered(Recovered {
+            tip: None,
+            hub: None,
+            id: None,
+            blocked: Some(trouble),
+        }),
+        Job::Snapshot { .. } => Event::Snapshotted(Snapshotted {
+            blocked: Some(trouble),
+            ..Snapshotted::default()
+        }),
+        Job::Merge { .. } => Event::Merged(Merged::Blocked(trouble)),
+        Job::Apply { .. } => Event::Applied(Applied {
+            blocked: Some(trouble),
+            ..Applied::default()
+        }),
+        Job::Fetch => Event::Fetched(Fetched::Failed(trouble)),
+        Job::Push { .. } => Event::Pushed(Pushed::Failed(trouble)),
+        Job::Maintain => Event::Maintained(Err(trouble)),
+    }
+}
+
+/// Runs a job; a panic in it is a trouble like any other.
+fn guarded(job: &Job, work: impl FnOnce() -> Event) -> Event {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        tracing::error!(?job, "a job panicked");
+        let message = "the agent met a fault of its own; it is in the log";
+        let hint = "Report it with the log; the folder itself is as it was.";
+        refuse(
+            job,
+            Trouble::new(Code::Internal, Recovery::Retry, message, hint),
+        )
+    })
+}
+
+fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
+    let mut folder: Option<Folder> = None;
+    let mut identified = false;
+    loop {
+        let job = match jobs.recv_timeout(SWEEP) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(folder) = &folder {
+                    sweep(folder, ear);
+                }
+                continue;
+            }
+        };
+        let _span = tracing::debug_span!("tree", ?job).entered();
+        let outcome = guarded(&job, || {
+            let here = match folder.take() {
+                Some(here) => here,
+                None => match Folder::open(settings.clone()) {
+                    Ok(here) => here,
+                    Err(error) => return refuse(&job, error.trouble()),
+                },
+            };
+            let here = folder.insert(here);
+            let outcome = here.run(job.clone(), &mut |event| ear(Said::Event(Box::new(event))));
+            if job == Job::Recover {
+                tell_tracked_ignored(&here.place, ear);
+            }
+            if let (Job::Merge { hub }, false) = (&job, identified)
+                && !matches!(outcome, Event::Merged(Merged::Blocked(_)))
+            {
+                identified = tell_identity(&here.place, *hub, ear);
+            }
+            outcome
+        });
+        ear(Said::Event(Box::new(outcome)));
+    }
+}
+
+/// Writes the folder's identity after the first push, and tells it.
+///
+/// Returns whether it is known now.
+fn tell_identity(place: &Place, commit: ObjectId, ear: &Ear) -> bool {
+    match identify(place, commit) {
+        Ok(Some(id)) => {
+            ear(Said::Event(Box::new(Event::Identified(id))));
+            true
+        }
+        Ok(None) => false,
+        Err(error) => {
+            tracing::warn!(%error, "the folder's identity could not be written");
+            false
+        }
+    }
+}
+
+/// Looks at displaced files; a late edit in one is a change of its path.
+fn sweep(folder: &Folder, ear: &Ear) {
+    match sweep_displaced(&folder.place, clock::now()) {
+        Ok(late) if late.is_empty() => {}
+        Ok(late) => {
+            let changed = |edit: LateEdit| Change {
+                path: edit.path,
+                kind: ChangeKind::Closed,
+            };
+            let changes = Event::Changed(late.into_iter().map(changed).collect());
+            ear(Said::Event(Box::new(changes)));
+        }
+        Err(error) => tracing::warn!(%error, "displaced files could not be looked at"),
+    }
+}
+
+fn tell_tracked_ignored(place: &Place, ear: &Ear) {
+    match place
+        .git
+        .call("ls-files", ["-z", "-c", "-i", "--exclude-standard"], b"")
+    {
+        Ok(out) => {
+            let paths = records(&out)
+                .filter_map(|path| RepoPath::new(path).ok())
+                .collect();
+            ear(Said::TrackedIgnored(paths));
+        }
+        Err(error) => tracing::debug!(%error, "tracked files that are ignored are not known"),
+    }
+}
+
+fn network_lane(settings: &Settings, runtime: &std::path::Path, jobs: &Receiver<Job>, ear: &Ear) {
+    let mut known: Option<(Place, Remote)> = None;
+    let mut identified = false;
+    let open = || -> Result<Option<(Place, Remote)>, RepoError> {
+        let place = Place::open(settings.clone())?;
+        let Some(remote) = Remote::of(&place)? else {
+            return Ok(None);
+        };
+        let ssh = place.git.config("core.sshCommand")?;
+        ear(Said::Hub(Box::new(remote.clone()), ssh));
+        Ok(Some((place, remote)))
+    };
+    match open() {
+        Ok(found) => known = found,
+        Err(error) => tracing::debug!(%error, "the hub is not known yet"),
+    }
+    while let Ok(job) = jobs.recv() {
+        let _span = tracing::debug_span!("network", ?job).entered();
+        let outcome = guarded(&job, || {
+            if known.is_none() {
+                match open() {
+                    Ok(found) => known = found,
+                    Err(error) => return refuse(&job, error.trouble()),
+                }
+            }
+            let Some((place, remote)) = &known else {
+                let message = "this folder has no hub";
+                return refuse(
+                    &job,
+                    Trouble::new(Code::HubMissing, Recovery::Hold, message, ""),
+                );
+            };
+            let progress = |at| ear(Said::Progress(Some(at)));
+            let terms = Terms {
+                runtime,
+                approved: false,
+                progress: &progress,
+            };
+            match &job {
+                Job::Fetch => Event::Fetched(fetch(place, remote, &terms)),
+                Job::Push { commit } => {
+                    let pushed = push(place, remote, *commit, &terms);
+                    if let (Pushed::Confirmed { commit }, false) = (&pushed, identified) {
+                        identified = tell_identity(place, *commit, ear);
+                    }
+                    Event::Pushed(pushed)
+                }
+                Job::Recover
+                | Job::Snapshot { .. }
+                | Job::Merge { .. }
+                | Job::Apply { .. }
+                | Job::Maintain => {
+                    let message = "a tree job came to the network lane";
+                    refuse(
+                        &job,
+                        Trouble::new(Code::Internal, Recovery::Retry, message, ""),
+                    )
+                }
+            }
+        });
+        ear(Said::Progress(None));
+        ear(Said::Event(Box::new(outcome)));
+    }
+}

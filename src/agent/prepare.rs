@@ -1,0 +1,412 @@
+//! Making a folder ready: its directory, its repository, its hub.
+//!
+//! Nothing that exists is changed but git's configuration of the folder, and that only where it
+//! has no remote yet. Every mistake that a person can make here is one sentence.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::{ConflictRule, FolderSettings, Settings, Way, hub_is_path};
+use crate::error::{Complaint, Exit};
+use crate::git::refs::{self, Head};
+use crate::git::{self, Git, GitError, public_url};
+use crate::names::escape;
+use crate::paths::Paths;
+use crate::repo::network::create_hub;
+use crate::repo::{self, Policy};
+
+/// The branch of repositories that we make.
+const BRANCH: &str = "main";
+
+/// `max_file` where the hub is a path or reached by ssh, in bytes.
+const LARGE: u64 = 1 << 30;
+/// `max_file` where the hub is a forge, in bytes.
+const FORGE: u64 = 50 << 20;
+
+/// What may be made.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// The directory and the repository, if they are missing.
+    pub make: bool,
+    /// A hub on this computer, if the folder has none.
+    pub make_hub: bool,
+    /// This hub, in place of the one that the folder has.
+    pub hub: Option<String>,
+    /// A hub that we make is for everybody in its group.
+    pub shared: bool,
+    /// `hub` has to be there already.
+    pub existing_hub: bool,
+    /// Use `hub` only now, and leave git's configuration as it is.
+    pub only_now: bool,
+}
+
+/// A folder that is ready, and what was made for it.
+#[derive(Debug)]
+pub struct Ready {
+    /// Its settings for the repository.
+    pub settings: repo::Settings,
+    /// The directory was not there.
+    pub made_directory: bool,
+    /// The repository was not there.
+    pub made_repository: bool,
+    /// The hub was made.
+    pub made_hub: Option<PathBuf>,
+}
+
+/// Makes a folder ready, as far as the wish allows.
+pub fn prepare(
+    folder: &FolderSettings,
+    config: &Settings,
+    paths: &Paths,
+    wish: &Wish,
+) -> Result<Ready, Complaint> {
+    git::check_version().map_err(git_complaint)?;
+    let made_directory = make_directory(&folder.path, wish.make)?;
+    let root = folder.path.canonicalize().map_err(|error| {
+        Complaint::new(
+            Exit::Failed,
+            format!("`{}`: {error}", show(&folder.path)),
+            "",
+        )
+    })?;
+    let asked_hub = wish
+        .hub
+        .clone()
+        .or_else(|| folder.hub.clone())
+        .map(|hub| local_name(&hub));
+    let (repository, made_repository) =
+        open_repository(&root, folder, asked_hub.as_deref(), wish.make)?;
+    let branch = match &folder.branch {
+        Some(branch) => branch.clone(),
+        None => match refs::head(&repository).map_err(git_complaint)? {
+            Head::Branch(name) => name.strip_prefix("refs/heads/").unwrap_or(&name).to_owned(),
+            Head::Detached(_) => {
+                return Err(Complaint::new(
+                    Exit::Failed,
+                    format!("HEAD of `{}` is detached", show(&root)),
+                    format!(
+                        "Go to a branch with `git -C {} switch BRANCH`.",
+                        show(&root)
+                    ),
+                ));
+            }
+        },
+    };
+    let mut made_hub = None;
+    let mut hub = match asked_hub {
+        Some(asked) => Some(resolve_remote(&repository, asked)?),
+        None => configured_hub(&repository, &branch)?,
+    };
+    if hub.is_none() && wish.make_hub {
+        let path = free_hub(paths, &root)?;
+        hub = path.to_str().map(str::to_owned);
+    }
+    if let Some(address) = &hub {
+        if let Some(path) = hub_path(address)
+            && is_absent(&path)
+            && (wish.make_hub || wish.existing_hub)
+        {
+            if wish.existing_hub {
+                return Err(Complaint::new(
+                    Exit::Failed,
+                    format!("there is no hub at `{}`", show(&path)),
+                    "Check the path; `autosync init DIR --hub PATH` makes a new one.",
+                ));
+            }
+            create_hub(&path, &branch, wish.shared).map_err(|error| {
+                let trouble = error.trouble();
+                Complaint::new(Exit::Failed, trouble.message, trouble.hint)
+            })?;
+            made_hub = Some(path);
+        }
+        if !wish.only_now {
+            remember_hub(&repository, address)?;
+        }
+    }
+    let forge = hub.as_deref().is_some_and(|hub| hub.starts_with("http"));
+    Ok(Ready {
+        settings: repo::Settings {
+            git_dir: folder.git_dir.clone(),
+            max_file: folder.max_file.unwrap_or(if forge { FORGE } else { LARGE }),
+            hub,
+            branch,
+            host: config.host.clone(),
+            exclude: folder.exclude.clone(),
+            only: folder.only.clone(),
+            conflict: policy(folder.conflict),
+            mass_delete_files: config.guards.mass_delete.files,
+            mass_delete_percent: u32::from(config.guards.mass_delete.percent),
+            apply_unpushed: folder.push != Way::Auto,
+            root,
+        },
+        made_directory,
+        made_repository,
+        made_hub,
+    })
+}
+
+fn policy(rule: ConflictRule) -> Policy {
+    match rule {
+        ConflictRule::Merge => Policy::Merge,
+        ConflictRule::Copy => Policy::Copy,
+        ConflictRule::Hub => Policy::Hub,
+        ConflictRule::Local => Policy::Local,
+        ConflictRule::Union => Policy::Union,
+    }
+}
+
+fn show(path: &Path) -> String {
+    escape(path.as_os_str().as_encoded_bytes())
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is used as `map_err(git_complaint)`"
+)]
+fn git_complaint(error: GitError) -> Complaint {
+    let trouble = error.trouble();
+    let exit = match error {
+        GitError::NoRepository(_) => Exit::NoRepository,
+        GitError::Spawn(_)
+        | GitError::TooOld(_)
+        | GitError::Failed { .. }
+        | GitError::Stalled(_)
+        | GitError::Unparsable { .. }
+        | GitError::Object(_)
+        | GitError::Library(_)
+        | GitError::Io { .. }
+        | GitError::Name(_)
+        | GitError::Id(_) => Exit::Failed,
+    };
+    Complaint::new(exit, trouble.message, trouble.hint)
+}
+
+/// Returns whether the directory had to be made.
+fn make_directory(path: &Path, may: bool) -> Result<bool, Complaint> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Ok(false),
+        Ok(_) => Err(Complaint::new(
+            Exit::Failed,
+            format!("`{}` is no directory", show(path)),
+            "Give the directory that is to be kept in sync.",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && may => {
+            fs::create_dir_all(path).map_err(|error| {
+                Complaint::new(
+                    Exit::Failed,
+                    format!("`{}` cannot be made: {error}", show(path)),
+                    "",
+                )
+            })?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Complaint::new(
+            Exit::NoRepository,
+            format!("`{}` does not exist", show(path)),
+            format!("Make it with `autosync init {}`.", show(path)),
+        )),
+        Err(error) => Err(Complaint::new(
+            Exit::Failed,
+            format!("`{}`: {error}", show(path)),
+            "",
+        )),
+    }
+}
+
+/// Opens the repository, or makes one. Returns whether it had to be made.
+fn open_repository(
+    root: &Path,
+    folder: &FolderSettings,
+    hub: Option<&str>,
+    may: bool,
+) -> Result<(Git, bool), Complaint> {
+    match Git::discover(root, folder.git_dir.as_deref()) {
+        Ok(git) => Ok((git, false)),
+        Err(GitError::NoRepository(_)) if may => {
+            let branch = folder
+                .branch
+                .clone()
+                .or_else(|| hub.and_then(|hub| hub_branch(root, hub)));
+            let branch = branch.unwrap_or_else(|| BRANCH.to_owned());
+            let mut command = git::bare_command();
+            command.args(["init", "-q", "--template=", "-b", &branch]);
+            if let Some(dir) = &folder.git_dir {
+                command.arg("--separate-git-dir").arg(dir);
+            }
+            command.arg("--").arg(root);
+            git::run(&mut command, b"", git::LOCAL, "init").map_err(git_complaint)?;
+            let git = Git::discover(root, folder.git_dir.as_deref()).map_err(git_complaint)?;
+            Ok((git, true))
+        }
+        Err(GitError::NoRepository(_)) => Err(Complaint::new(
+            Exit::NoRepository,
+            format!("`{}` is no git repository", show(root)),
+            format!("Make it one with `autosync init {}`.", show(root)),
+        )),
+        Err(error) => Err(git_complaint(error)),
+    }
+}
+
+/// Returns the branch that the hub's HEAD names, if it answers.
+fn hub_branch(root: &Path, hub: &str) -> Option<String> {
+    let mut command = git::bare_command();
+    command
+        .current_dir(root)
+        .args(["ls-remote", "--symref", "--", hub, "HEAD"]);
+    let done = git::run(&mut command, b"", git::LOCAL, "ls-remote").ok()?;
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("ref: refs/heads/"))?;
+    name.split('\t').next().map(str::to_owned)
+}
+
+/// Makes a path of this machine absolute; leaves every other address as it is.
+fn local_name(hub: &str) -> String {
+    if !hub_is_path(hub) || !(hub.contains('/') || Path::new(hub).exists()) {
+        return hub.to_owned();
+    }
+    let path = std::path::absolute(hub).ok();
+    path.as_deref()
+        .and_then(Path::to_str)
+        .map_or_else(|| hub.to_owned(), str::to_owned)
+}
+
+/// Returns the address of a remote that was named, or the address that was given.
+fn resolve_remote(git: &Git, asked: String) -> Result<String, Complaint> {
+    if asked.contains('/') || asked.contains(':') {
+        return Ok(asked);
+    }
+    match git
+        .config(&format!("remote.{asked}.url"))
+        .map_err(git_complaint)?
+    {
+        Some(url) => Ok(url),
+        None if Path::new(&asked).exists() => Ok(local_name(&asked)),
+        None => Err(Complaint::new(
+            Exit::Failed,
+            format!(
+                "there is no remote and no hub `{}`",
+                escape(asked.as_bytes())
+            ),
+            "Give a path, a URL, or the name of a remote of the folder.",
+        )),
+    }
+}
+
+/// Returns the address of the remote that the folder has.
+fn configured_hub(git: &Git, branch: &str) -> Result<Option<String>, Complaint> {
+    let config = |key: String| git.config(&key).map_err(git_complaint);
+    let upstream = config(format!("branch.{branch}.remote"))?;
+    for name in upstream
+        .iter()
+        .map(String::as_str)
+        .chain(["origin", "autosync"])
+    {
+        if let Some(url) = config(format!("remote.{name}.url"))? {
+            return Ok(Some(url));
+        }
+    }
+    Ok(None)
+}
+
+/// Writes the hub into git's configuration as `origin`, unless a remote has it already.
+fn remember_hub(git: &Git, hub: &str) -> Result<(), Complaint> {
+    let remotes = git.ask("config", ["-z", "--get-regexp", r"^remote\..*\.url$"], b"");
+    let remotes = remotes.map_err(git_complaint)?.stdout;
+    let known = remotes.split(|b| *b == 0).any(|line| {
+        line.split(|b| *b == b'\n')
+            .nth(1)
+            .is_some_and(|url| url == hub.as_bytes())
+    });
+    let has_origin = git
+        .config("remote.origin.url")
+        .map_err(git_complaint)?
+        .is_some();
+    let name = if has_origin { "autosync" } else { "origin" };
+    if known
+        || (has_origin
+            && git
+                .config("remote.autosync.url")
+                .map_err(git_complaint)?
+                .is_some())
+    {
+        return Ok(());
+    }
+    git.set_config(&format!("remote.{name}.url"), hub)
+        .map_err(git_complaint)?;
+    let refspec = format!("+refs/heads/*:refs/remotes/{name}/*");
+    git.set_config(&format!("remote.{name}.fetch"), &refspec)
+        .map_err(git_complaint)
+}
+
+/// Returns the directory of a hub on this machine.
+fn hub_path(hub: &str) -> Option<PathBuf> {
+    let path = hub.strip_prefix("file://").unwrap_or(hub);
+    (hub_is_path(hub) || hub.starts_with("file://")).then(|| PathBuf::from(path))
+}
+
+fn is_absent(path: &Path) -> bool {
+    match fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// Returns a path for a new hub of a folder; names never collide.
+fn free_hub(paths: &Paths, root: &Path) -> Result<PathBuf, Complaint> {
+    let hubs = paths.hubs();
+    fs::create_dir_all(&hubs).map_err(|error| {
+        Complaint::new(
+            Exit::Failed,
+            format!("`{}` cannot be made: {error}", show(&hubs)),
+            "",
+        )
+    })?;
+    let stem = root
+        .file_name()
+        .and_then(OsStr::to_str)
+        .unwrap_or("folder")
+        .to_owned();
+    let names = std::iter::once(stem.clone()).chain((2..).map(|n| format!("{stem}-{n}")));
+    for name in names {
+        let path = hubs.join(format!("{name}.git"));
+        // Making the directory takes the name, whoever else is looking for one now.
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(Complaint::new(
+                    Exit::Failed,
+                    format!("`{}` cannot be made: {error}", show(&path)),
+                    "",
+                ));
+            }
+        }
+    }
+    Err(Complaint::new(
+        Exit::Failed,
+        "no name is free for a hub",
+        "",
+    ))
+}
+
+/// Returns the line to type on the next host for a hub, if another host can reach it like this.
+pub fn next_host_line(hub: &str, root: &Path, host: &str) -> String {
+    let dir = match std::env::var_os("HOME") {
+        Some(home) => match root.strip_prefix(&home) {
+            Ok(rest) => format!("~/{}", show(rest)),
+            Err(_) => show(root),
+        },
+        None => show(root),
+    };
+    match hub_path(hub) {
+        Some(path) => {
+            let user = std::env::var("USER").unwrap_or_else(|_| "USER".to_owned());
+            format!("autosync clone ssh://{user}@{host}{} {dir}", show(&path))
+        }
+        None => format!("autosync clone {} {dir}", public_url(hub)),
+    }
+}

@@ -1,0 +1,406 @@
+//! The tree lane's own memory of a folder, and what it checks before every job (S1).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use super::bases::Bases;
+use super::filter::Patterns;
+use super::journal::journal_open;
+use super::publish::{IndexEdit, Published, boot_id, publish};
+use super::{Place, RepoError, Settings, apply, merge, stable};
+use crate::clock;
+use crate::engine::event::{Code, Held, Recovery, Trouble, Waiting};
+use crate::engine::timer::Moment;
+use crate::git::gate::{self, Record};
+use crate::git::index::IndexView;
+use crate::git::{refs, tree};
+use crate::names::{ObjectId, RepoPath};
+
+/// The reference to a commit that is stored but not yet on the branch.
+pub const PENDING: &str = "refs/worktree/autosync/pending";
+
+/// Deletions within this time count as one.
+const DELETE_WINDOW: Duration = Duration::from_secs(600);
+
+/// A folder as the tree lane knows it between jobs.
+#[derive(Debug)]
+pub struct Folder {
+    /// What every job shares.
+    pub place: Place,
+    /// The paths that deliberately differ from HEAD.
+    pub bases: Bases,
+    /// What the user's index says.
+    pub view: IndexView,
+    /// The commit that the view was compared with.
+    pub view_tip: Option<ObjectId>,
+    /// The patterns of the configuration.
+    pub patterns: Patterns,
+    /// Files that a guard keeps out of commits, with the reason.
+    pub held: BTreeMap<RepoPath, (Code, String)>,
+    /// Deletions that wait for approval.
+    pub held_deletes: BTreeSet<RepoPath>,
+    /// Paths that the user staged in part, since when.
+    pub staged_since: BTreeMap<RepoPath, Moment>,
+    /// Deletions that were committed, to see a mass delete that comes in small batches.
+    pub deleted: VecDeque<(Moment, usize)>,
+}
+
+impl Folder {
+    /// Opens a folder. Nothing is finished or mended yet: see [`Self::recover`].
+    pub fn open(settings: Settings) -> Result<Self, RepoError> {
+        let patterns = Patterns::new(&settings)?;
+        let place = Place::open(settings)?;
+        let bases = Bases::load(&place)?;
+        Ok(Self {
+            place,
+            bases,
+            view: IndexView::default(),
+            view_tip: None,
+            patterns,
+            held: BTreeMap::new(),
+            held_deletes: BTreeSet::new(),
+            staged_since: BTreeMap::new(),
+            deleted: VecDeque::new(),
+        })
+    }
+
+    /// Checks that the folder's root is the directory that it was.
+    ///
+    /// Within one boot device and inode must be the same. Over a boot the device may get another
+    /// number. `approved` accepts what is there now. Errors with a hold otherwise.
+    pub fn check_root(&self, approved: bool) -> Result<(), RepoError> {
+        let root = self.place.root();
+        let hold = |code, message: &str, hint: &str| {
+            Err(RepoError::Blocked(Trouble::new(
+                code,
+                Recovery::Hold,
+                message,
+                hint,
+            )))
+        };
+        let meta = match fs::symlink_metadata(root) {
+            Ok(meta) if meta.is_dir() => meta,
+            Ok(_) => {
+                let hint = "Put the directory back; syncing goes on by itself.";
+                return hold(
+                    Code::RootChanged,
+                    "the folder is no directory any more",
+                    hint,
+                );
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let hint = "Mount it or put it back; syncing goes on by itself.";
+                return hold(Code::RootMissing, "the folder is not there", hint);
+            }
+            Err(error) => return Err(RepoError::io(root, error)),
+        };
+        if !self.place.store.is_dir() {
+            let hint = "If its `.git` was moved, put it back; nothing was committed meanwhile.";
+            return hold(
+                Code::NoRepository,
+                "the folder's repository is not there",
+                hint,
+            );
+        }
+        let file = self.place.store.join("root");
+        let now = format!("{} {} {}\n", meta.dev(), meta.ino(), boot_id());
+        let before = fs::read_to_string(&file).unwrap_or_default();
+        if before == now {
+            return Ok(());
+        }
+        let words: Vec<&str> = before.split_ascii_whitespace().collect();
+        if let [device, inode, boot] = words[..] {
+            let same_inode = inode == meta.ino().to_string();
+            let same_device = device == meta.dev().to_string();
+            if !approved && (!same_inode || (boot == boot_id() && !same_device)) {
+                let hint = "If this is right, run `autosync approve`; else mount the right disk.";
+                return hold(
+                    Code::RootChanged,
+                    "another directory is where the folder was",
+                    hint,
+                );
+            }
+        }
+        fs::write(&file, now).map_err(|error| RepoError::io(&file, error))
+    }
+
+    /// Takes S1's record, after the gate and everything that an earlier job left open.
+    ///
+    /// Errors with a pause while the user's git is at work.
+    pub fn begin(&mut self, approved: bool) -> Result<Record, RepoError> {
+        self.check_root(approved)?;
+        let branch = self.place.settings.branch.clone();
+        if let Some(trouble) = gate::closed(&self.place.git, &branch)? {
+            return Err(RepoError::Blocked(trouble));
+        }
+        if journal_open(&self.place) {
+            apply::recover(&self.place, &mut self.bases, &mut self.view)?;
+        }
+        self.finish_pending()?;
+        let record = gate::record(&self.place.git, &self.place.objects, &branch)?;
+        self.refresh_view(&record)?;
+        Ok(record)
+    }
+
+    /// Reads the index again if somebody else moved it or the branch.
+    pub fn refresh_view(&mut self, record: &Record) -> Result<(), RepoError> {
+        if self.view.stamp != record.index || self.view_tip != record.tip || record.index.is_none()
+        {
+            self.view = IndexView::read(&self.place.git, record.tip)?;
+            self.view_tip = record.tip;
+        }
+        if self.view.unmerged {
+            return Err(RepoError::Blocked(Trouble::new(
+                Code::Unmerged,
+                Recovery::Pause,
+                "waiting: the index has unmerged entries",
+                "Resolve them with `git add` and `git commit`, or `git merge --abort`.",
+            )));
+        }
+        Ok(())
+    }
+
+    /// Returns whether nothing moved since the record, and nobody is at work (S4).
+    pub fn still(&self, record: &Record) -> Result<Option<Trouble>, RepoError> {
+        let branch = &self.place.settings.branch;
+        if let Some(trouble) = gate::at_work(&self.place.git, branch) {
+            return Ok(Some(trouble));
+        }
+        let now = gate::record(&self.place.git, &self.place.objects, branch)?;
+        let trouble = (now != *record || gate::in_progress(&self.place.git).is_some()).then(|| {
+            let message = "waiting: the user's git moved HEAD or the index";
+            Trouble::new(Code::GitBusy, Recovery::Pause, message, "")
+        });
+        Ok(trouble)
+    }
+
+    /// Brings a commit that is stored but not on the branch to its end (S6-S8), or lets it go.
+    pub fn finish_pending(&mut self) -> Result<(), RepoError> {
+        let place = &self.place;
+        let Some(pending) = refs::read(&place.git, &place.objects, PENDING)? else {
+            return Ok(());
+        };
+        let record = gate::record(&place.git, &place.objects, &place.settings.branch)?;
+        if record.tip == Some(pending) {
+            return Ok(refs::set(&place.git, &place.objects, PENDING, None)?);
+        }
+        let parent = place.objects.commit(pending)?.parents.first().copied();
+        if parent == record.tip {
+            self.refresh_view(&record)?;
+            let edits = self.edits_between(parent, pending)?;
+            let done = publish(
+                &self.place,
+                &mut self.view,
+                &record,
+                pending,
+                &edits,
+                "autosync: snapshot",
+            )?;
+            return match done {
+                Published::Done => {
+                    self.view_tip = Some(pending);
+                    Ok(refs::set(
+                        &self.place.git,
+                        &self.place.objects,
+                        PENDING,
+                        None,
+                    )?)
+                }
+                Published::Blocked(trouble) => Err(RepoError::Blocked(trouble)),
+            };
+        }
+        if let Some(tip) = record.tip
+            && self.is_published(pending)?
+            && !place.objects.descends(tip, pending)?
+        {
+            // The user's git moved HEAD while our commit was already on its way: both are this
+            // host's, and the later one wins without a copy.
+            let outcome = merge::merge(place, pending, tip, merge::Prefer::LocalSilently)?;
+            if let merge::MergeOutcome::Created { commit, .. } = outcome {
+                self.refresh_view(&record)?;
+                let done =
+                    apply::apply(&self.place, &mut self.bases, &mut self.view, commit, true)?;
+                self.view_tip = done.tip;
+                if let Some(trouble) = done.blocked {
+                    return Err(RepoError::Blocked(trouble));
+                }
+            }
+        }
+        Ok(refs::set(
+            &self.place.git,
+            &self.place.objects,
+            PENDING,
+            None,
+        )?)
+    }
+
+    /// Returns whether some hub is known to have a commit.
+    fn is_published(&self, commit: ObjectId) -> Result<bool, RepoError> {
+        for (_, tip) in refs::list(&self.place.git, "refs/remotes/")? {
+            if self.place.objects.contains(tip) && self.place.objects.descends(tip, commit)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns the index edits that lead from one commit to another, stat data from the disk.
+    pub fn edits_between(
+        &self,
+        from: Option<ObjectId>,
+        to: ObjectId,
+    ) -> Result<Vec<IndexEdit>, RepoError> {
+        let old = self.place.tree_of(from)?;
+        let new = self.place.tree_of(Some(to))?;
+        let differences = tree::differences(&self.place.objects, old, new)?;
+        Ok(differences
+            .into_iter()
+            .map(|difference| IndexEdit {
+                skip_worktree: self.bases.get(&difference.path).is_some(),
+                refresh: self.bases.get(&difference.path).is_none(),
+                path: difference.path,
+                entry: difference.new,
+            })
+            .collect())
+    }
+
+    /// Finishes what a kill left: our locks, an open journal, a pending commit.
+    ///
+    /// Returns the tip. Must run under our own lock of the folder, before any other job.
+    pub fn recover(&mut self) -> Result<Option<ObjectId>, RepoError> {
+        self.check_root(false)?;
+        let place = &self.place;
+        let pending = refs::read(&place.git, &place.objects, PENDING)?;
+        let tips: Vec<ObjectId> = pending
+            .into_iter()
+            .chain(apply::journal_target(place)?)
+            .collect();
+        super::publish::remove_own_locks(place, &tips)?;
+        let branch = place.settings.branch.clone();
+        if let Some(trouble) = gate::closed(&place.git, &branch)? {
+            return Err(RepoError::Blocked(trouble));
+        }
+        if journal_open(place) {
+            apply::recover(&self.place, &mut self.bases, &mut self.view)?;
+        }
+        self.finish_pending()?;
+        super::publish::remove(&self.place.store.join("index.new"))?;
+        let place = &self.place;
+        Ok(refs::read(&place.git, &place.objects, &place.branch_ref())?)
+    }
+
+    /// Notes deletions that were committed, and returns how many there were lately.
+    pub fn deleted_lately(&mut self, more: usize) -> usize {
+        let now = clock::now();
+        while self
+            .deleted
+            .front()
+            .is_some_and(|(at, _)| now.since(*at) > DELETE_WINDOW)
+        {
+            self.deleted.pop_front();
+        }
+        if more > 0 {
+            self.deleted.push_back((now, more));
+        }
+        self.deleted.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Returns everything that guards hold back, in groups, for status.
+    pub fn held_groups(&self) -> Vec<Held> {
+        let mut groups: BTreeMap<Code, Vec<(&RepoPath, &str)>> = BTreeMap::new();
+        for (path, (code, message)) in &self.held {
+            groups.entry(*code).or_default().push((path, message));
+        }
+        let mut held: Vec<Held> = groups
+            .into_iter()
+            .map(|(code, paths)| {
+                let message = match paths.as_slice() {
+                    [(_, message)] => (*message).to_owned(),
+                    many => format!("{} files are held back ({})", many.len(), hold_words(code)),
+                };
+                Held {
+                    code,
+                    paths: paths
+                        .iter()
+                        .take(20)
+                        .map(|(path, _)| (*path).clone())
+                        .collect(),
+                    more: paths.len().saturating_sub(20),
+                    message,
+                    hint: hold_hint(code).to_owned(),
+                }
+            })
+            .collect();
+        if !self.held_deletes.is_empty() {
+            held.push(Held {
+                code: Code::MassDelete,
+                paths: self.held_deletes.iter().take(20).cloned().collect(),
+                more: self.held_deletes.len().saturating_sub(20),
+                message: format!("{} files were deleted at once", self.held_deletes.len()),
+                hint: "If that was meant, run `autosync approve`; else put them back with \
+                       `git checkout -- .`"
+                    .to_owned(),
+            });
+        }
+        held
+    }
+
+    /// Returns the paths that deliberately differ from HEAD, for status.
+    pub fn waiting(&self) -> Vec<Waiting> {
+        self.bases.waiting()
+    }
+
+    /// Makes what the batch read durable: each file and directory, or the file system at once.
+    pub fn make_durable(&self, paths: &[RepoPath]) -> Result<(), RepoError> {
+        if paths.len() >= super::pack::WORTH_A_PACK {
+            return stable::sync_file_system(self.place.root());
+        }
+        let mut dirs = BTreeSet::new();
+        for path in paths {
+            stable::sync_file(&self.place.on_disk(path))?;
+            dirs.insert(path.parent());
+        }
+        for dir in dirs {
+            let dir = dir.map_or_else(|| self.place.root().to_owned(), |d| self.place.on_disk(&d));
+            stable::sync_directory(&dir)?;
+        }
+        Ok(())
+    }
+}
+
+/// What guards hold, in words, and what to do.
+const HOLDS: &[(Code, &str, &str)] = &[
+    (
+        Code::TooBig,
+        "larger than `max_file`",
+        "Raise `max_file`, or list the file in .gitignore.",
+    ),
+    (
+        Code::Filter,
+        "their filter is missing",
+        "Install the filter (for LFS: `git lfs install`), or change .gitattributes.",
+    ),
+    (Code::DangerousName, "dangerous names", "Rename it."),
+    (
+        Code::UncleanBoot,
+        "found empty or older after a power cut",
+        "Look at the files; `autosync approve` commits them as they are.",
+    ),
+];
+
+fn hold_words(code: Code) -> &'static str {
+    HOLDS
+        .iter()
+        .find(|hold| hold.0 == code)
+        .map_or("see `autosync status`", |hold| hold.1)
+}
+
+fn hold_hint(code: Code) -> &'static str {
+    HOLDS
+        .iter()
+        .find(|hold| hold.0 == code)
+        .map_or("", |hold| hold.2)
+}

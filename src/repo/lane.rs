@@ -1,0 +1,190 @@
+//! The tree lane: one job at a time on the work tree, the index and the branch.
+//!
+//! Every job ends in exactly one outcome event. What goes wrong is part of it, so a failed job can
+//! never leave the engine waiting.
+
+use std::collections::BTreeSet;
+
+use super::contact::{self, Contact};
+use super::copies;
+use super::folder::Folder;
+use super::merge::{self, MergeOutcome, Prefer};
+use super::network::Remote;
+use super::snapshot::{Request, snapshot};
+use super::{RepoError, apply};
+use crate::engine::action::{Job, Scope, Trigger};
+use crate::engine::event::{
+    Applied, Code, ConflictCopy, Event, Fetched, Merged, Pushed, Recovered, Recovery, Snapshotted,
+    Trouble,
+};
+use crate::git::refs;
+use crate::names::ObjectId;
+
+impl Folder {
+    /// Does one job of the tree lane and returns its outcome.
+    ///
+    /// `emit` hears of a commit as soon as its push may start.
+    pub fn run(&mut self, job: Job, emit: &mut dyn FnMut(Event)) -> Event {
+        match job {
+            Job::Recover => Event::Recovered(self.run_recover()),
+            Job::Snapshot {
+                scope,
+                even_open,
+                trigger,
+                approved,
+            } => Event::Snapshotted(self.run_snapshot(&scope, &even_open, trigger, approved, emit)),
+            Job::Merge { hub } => Event::Merged(
+                self.run_merge(hub)
+                    .unwrap_or_else(|e| Merged::Blocked(e.trouble())),
+            ),
+            Job::Apply { target, approved } => Event::Applied(self.run_apply(target, approved)),
+            Job::Maintain => Event::Maintained(self.run_maintain().map_err(|e| e.trouble())),
+            Job::Fetch => Event::Fetched(Fetched::Failed(wrong_lane())),
+            Job::Push { .. } => Event::Pushed(Pushed::Failed(wrong_lane())),
+        }
+    }
+
+    fn run_recover(&mut self) -> Recovered {
+        let found = self.recover();
+        let blocked = found.as_ref().err().map(RepoError::trouble);
+        let place = &self.place;
+        let id = place.git.config(contact::ID_KEY).ok().flatten();
+        let remote = Remote::of(place).ok().flatten();
+        let hub = remote.and_then(|remote| remote.last_seen(place).ok().flatten());
+        Recovered {
+            tip: found.ok().flatten(),
+            hub,
+            id,
+            blocked,
+        }
+    }
+
+    fn run_snapshot(
+        &mut self,
+        scope: &Scope,
+        even_open: &BTreeSet<crate::names::RepoPath>,
+        trigger: Trigger,
+        approved: bool,
+        emit: &mut dyn FnMut(Event),
+    ) -> Snapshotted {
+        let request = Request {
+            scope,
+            even_open,
+            trigger,
+            approved,
+        };
+        match snapshot(self, &request, emit) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::debug!(%error, "no snapshot");
+                let tip = refs::read(
+                    &self.place.git,
+                    &self.place.objects,
+                    &self.place.branch_ref(),
+                );
+                Snapshotted {
+                    tip: tip.ok().flatten(),
+                    held: self.held_groups(),
+                    deferred: self.waiting(),
+                    blocked: Some(error.trouble()),
+                    ..Snapshotted::default()
+                }
+            }
+        }
+    }
+
+    /// Merges the hub's tip with ours; touches objects only.
+    fn run_merge(&mut self, hub: ObjectId) -> Result<Merged, RepoError> {
+        let place = &self.place;
+        let tip = refs::read(&place.git, &place.objects, &place.branch_ref())?;
+        let known = place.git.config(contact::ID_KEY)?.is_some();
+        if let (Some(tip), true) = (tip, known) {
+            match merge::merge(place, hub, tip, Prefer::Hub)? {
+                MergeOutcome::UpToDate => return Ok(Merged::UpToDate { tip }),
+                MergeOutcome::FastForward => return Ok(Merged::FastForward { target: hub }),
+                MergeOutcome::Created { commit, copies } => {
+                    return Ok(Merged::Created { commit, copies });
+                }
+                MergeOutcome::Unrelated => {}
+            }
+        }
+        match (contact::first_contact(place, hub, tip)?, tip) {
+            (Contact::Adopted { commit, .. }, _) if commit == hub => {
+                Ok(Merged::FastForward { target: hub })
+            }
+            (Contact::Adopted { commit, copies }, _) => Ok(Merged::Created { commit, copies }),
+            (Contact::Unrelated(trouble), _) => Ok(Merged::Blocked(trouble)),
+            (Contact::Related, Some(tip)) => {
+                Ok(match merge::merge(place, hub, tip, Prefer::Hub)? {
+                    MergeOutcome::UpToDate | MergeOutcome::Unrelated => Merged::UpToDate { tip },
+                    MergeOutcome::FastForward => Merged::FastForward { target: hub },
+                    MergeOutcome::Created { commit, copies } => Merged::Created { commit, copies },
+                })
+            }
+            (Contact::Related, None) => Ok(Merged::FastForward { target: hub }),
+        }
+    }
+
+    fn run_apply(&mut self, target: ObjectId, approved: bool) -> Applied {
+        let done = self.check_root(false).and_then(|()| {
+            apply::apply(
+                &self.place,
+                &mut self.bases,
+                &mut self.view,
+                target,
+                approved,
+            )
+        });
+        match done {
+            Ok(mut applied) => {
+                if applied.blocked.is_none() {
+                    self.view_tip = applied.tip;
+                    applied.copies = self.copies_of(target).unwrap_or_default();
+                }
+                applied
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no apply");
+                Applied {
+                    blocked: Some(error.trouble()),
+                    ..Applied::default()
+                }
+            }
+        }
+    }
+
+    fn copies_of(&self, target: ObjectId) -> Result<Vec<ConflictCopy>, RepoError> {
+        copies::conflicts(&self.place, target)
+    }
+
+    /// Repacks the folder if git thinks that it is worth it.
+    fn run_maintain(&mut self) -> Result<(), RepoError> {
+        let mut command = self.place.git.command("-c");
+        command.args([
+            "maintenance.auto=true",
+            "-c",
+            "gc.auto=1000",
+            "-c",
+            "gc.autoDetach=false",
+        ]);
+        command.args([
+            "-c",
+            "maintenance.autoDetach=false",
+            "maintenance",
+            "run",
+            "--auto",
+            "--quiet",
+        ]);
+        crate::git::run(&mut command, b"", crate::git::LOCAL, "maintenance")?;
+        Ok(())
+    }
+}
+
+fn wrong_lane() -> Trouble {
+    Trouble::new(
+        Code::Internal,
+        Recovery::Retry,
+        "a network job came to the tree lane",
+        "",
+    )
+}

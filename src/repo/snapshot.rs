@@ -1,0 +1,399 @@
+//! Snapshot: what changed becomes a commit (S1-S5), then index and branch follow (S6-S8).
+//!
+//! A commit's tree is HEAD's tree plus the batch, so its cost does not grow with the tree, and
+//! what the user staged on other paths is neither committed nor lost. The commit exists and may be
+//! pushed before any reference of the user's moves.
+
+use std::collections::BTreeSet;
+
+use super::bases::{Base, Why};
+use super::displaced::{drop_late, sweep_displaced};
+use super::folder::{Folder, PENDING};
+use super::publish::{IndexEdit, Published, publish};
+use super::{Place, RepoError, apply, merge, message, scan, take};
+use crate::clock;
+use crate::engine::action::{Scope, Trigger};
+use crate::engine::event::{Committed, Event, Snapshotted};
+use crate::fault;
+use crate::git::gate::Record;
+use crate::git::refs;
+use crate::git::tree::{self, Difference, Edits, Entry, Lookup};
+use crate::names::{ObjectId, RepoPath};
+
+/// Where staged content is kept that a commit of the tree replaced.
+const STAGED: &str = "refs/worktree/autosync/staged";
+
+/// What to look at, and how.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Where to look.
+    pub scope: &'a Scope,
+    /// Files that are taken although they are open for writing.
+    pub even_open: &'a BTreeSet<RepoPath>,
+    /// Why.
+    pub trigger: Trigger,
+    /// Whether a person approved what the guards hold.
+    pub approved: bool,
+}
+
+/// Commits what changed.
+///
+/// `emit` hears of a commit as soon as it is stored (S5). Errors with
+/// [`RepoError::Blocked`] while the gate is closed; nothing is lost by that.
+pub fn snapshot(
+    folder: &mut Folder,
+    request: &Request<'_>,
+    emit: &mut dyn FnMut(Event),
+) -> Result<Snapshotted, RepoError> {
+    let record = folder.begin(request.approved)?;
+    fault::at("S1.record");
+    let head_tree = folder.place.tree_of(record.tip)?;
+
+    let head = Lookup::new(&folder.place.objects, head_tree);
+    let candidates = scan::candidates(&folder.place, request.scope, &head)?;
+    fault::at("S2.candidates");
+    let mut taken = take::take(folder, &candidates, &head, request.even_open)?;
+    folder.make_durable(&taken.read)?;
+    fault::at("S3.read");
+
+    if candidates.everything {
+        folder.held_deletes.clear();
+    }
+    let approved = request.approved;
+    let (tree, differences) = guarded_tree(folder, head_tree, &mut taken.edits, approved)?;
+
+    let mut outcome = Snapshotted {
+        tip: record.tip,
+        ..Snapshotted::default()
+    };
+    if !taken.released.is_empty() {
+        release(folder, &record, &taken.released)?;
+    }
+    if differences.is_empty() {
+        keep_staged(&folder.place, &taken.staged)?;
+    } else {
+        commit(
+            folder,
+            request,
+            &record,
+            tree,
+            &differences,
+            &taken,
+            emit,
+            &mut outcome,
+        )?;
+    }
+    sides(folder, request.trigger, taken.sides, emit, &mut outcome)?;
+
+    outcome.busy = taken.busy;
+    outcome.skipped = taken.skipped;
+    outcome.held = folder.held_groups();
+    outcome.deferred = folder.waiting();
+    Ok(outcome)
+}
+
+/// S4, first half: the new tree, with the guards on what it would delete.
+fn guarded_tree(
+    folder: &mut Folder,
+    head_tree: Option<ObjectId>,
+    edits: &mut Edits,
+    approved: bool,
+) -> Result<(Option<ObjectId>, Vec<Difference>), RepoError> {
+    let (tree, differences) = tree_of_edits(&folder.place, head_tree, edits)?;
+    let settings = &folder.place.settings;
+    let (files, percent) = (settings.mass_delete_files, settings.mass_delete_percent);
+    let gone = really_gone(&differences);
+    let lately = folder.deleted_lately(0);
+    let Some(head_tree) = head_tree.filter(|_| !approved && gone.len() + lately > files) else {
+        if !gone.is_empty() && !approved {
+            folder.deleted_lately(gone.len());
+        }
+        if approved {
+            folder.deleted.clear();
+        }
+        return Ok((tree, differences));
+    };
+    let total = tree::count(&folder.place.objects, head_tree, usize::MAX)? + lately;
+    let allowed = files.max(total / 100 * percent as usize + total % 100 * percent as usize / 100);
+    if gone.len() + lately <= allowed {
+        folder.deleted_lately(gone.len());
+        return Ok((tree, differences));
+    }
+    // Held: the removals wait, and so does a file that took the place of a directory.
+    folder.held_deletes.extend(gone.iter().cloned());
+    edits.retain(|path, entry| {
+        entry.is_some() && !gone.iter().any(|lost| lost != path && lost.is_within(path))
+    });
+    tree_of_edits(&folder.place, Some(head_tree), edits)
+}
+
+fn tree_of_edits(
+    place: &Place,
+    head_tree: Option<ObjectId>,
+    edits: &Edits,
+) -> Result<(Option<ObjectId>, Vec<Difference>), RepoError> {
+    if edits.is_empty() {
+        return Ok((head_tree, Vec::new()));
+    }
+    let tree = tree::build(&place.objects, head_tree, edits)?;
+    let differences = tree::differences(&place.objects, head_tree, tree)?;
+    Ok((tree, differences))
+}
+
+/// Returns the paths whose content is nowhere in the new tree: moves are no deletions.
+fn really_gone(differences: &[Difference]) -> BTreeSet<RepoPath> {
+    let added: BTreeSet<ObjectId> = differences
+        .iter()
+        .filter(|difference| difference.old.is_none())
+        .filter_map(|difference| difference.new.map(|entry| entry.id))
+        .collect();
+    differences
+        .iter()
+        .filter(|difference| difference.new.is_none())
+        .filter(|difference| {
+            difference
+                .old
+                .is_some_and(|entry| !added.contains(&entry.id))
+        })
+        .map(|difference| difference.path.clone())
+        .collect()
+}
+
+/// S4, second half, to S8.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the whole of a snapshot comes together here"
+)]
+fn commit(
+    folder: &mut Folder,
+    request: &Request<'_>,
+    record: &Record,
+    tree: Option<ObjectId>,
+    differences: &[Difference],
+    taken: &take::Taken,
+    emit: &mut dyn FnMut(Event),
+    outcome: &mut Snapshotted,
+) -> Result<(), RepoError> {
+    let place = &folder.place;
+    let tree = match tree {
+        Some(tree) => tree,
+        None => place.objects.write_tree(Vec::new())?,
+    };
+    let mut more = Vec::new();
+    if request.approved {
+        more.push(("Autosync-Approved", place.settings.host.clone()));
+    }
+    let summary = message::summary(differences);
+    let text = message::message(
+        &place.settings.host,
+        &summary,
+        differences,
+        request.trigger,
+        &more,
+    );
+    let parents: Vec<ObjectId> = record.tip.into_iter().collect();
+    let id = place.objects.write_commit(
+        tree,
+        &parents,
+        &place.identity()?,
+        clock::wall_seconds_and_offset(),
+        &text,
+    )?;
+    refs::set(&place.git, &place.objects, PENDING, Some(id))?;
+    fault::at("S4.pending");
+    if let Some(trouble) = folder.still(record)? {
+        refs::set(&folder.place.git, &folder.place.objects, PENDING, None)?;
+        return Err(RepoError::Blocked(trouble));
+    }
+    outcome.tip = Some(id);
+    outcome.committed = Some(Committed {
+        id,
+        summary,
+        paths: message::first_paths(differences, 100),
+        count: differences.len(),
+    });
+    emit(Event::Stored { commit: id });
+    fault::at("S5.stored");
+
+    keep_staged(&folder.place, &taken.staged)?;
+    let edits: Vec<IndexEdit> = differences
+        .iter()
+        .map(|difference| IndexEdit {
+            path: difference.path.clone(),
+            entry: difference.new,
+            refresh: true,
+            skip_worktree: false,
+        })
+        .collect();
+    match publish(
+        &folder.place,
+        &mut folder.view,
+        record,
+        id,
+        &edits,
+        "autosync: snapshot",
+    )? {
+        Published::Done => {
+            folder.view_tip = Some(id);
+            refs::set(&folder.place.git, &folder.place.objects, PENDING, None)?;
+            fault::at("S8.done");
+        }
+        // Stored and pushable; S6-S8 come with the next snapshot.
+        Published::Blocked(trouble) => outcome.blocked = Some(trouble),
+    }
+    Ok(())
+}
+
+/// Keeps staged content that a commit of the tree replaces, as a commit of its own.
+fn keep_staged(
+    place: &Place,
+    staged: &std::collections::BTreeMap<RepoPath, Entry>,
+) -> Result<(), RepoError> {
+    if staged.is_empty() {
+        return Ok(());
+    }
+    let edits: Edits = staged
+        .iter()
+        .map(|(path, entry)| (path.clone(), Some(*entry)))
+        .collect();
+    let Some(tree) = tree::build(&place.objects, None, &edits)? else {
+        return Ok(());
+    };
+    let parents: Vec<ObjectId> = refs::read(&place.git, &place.objects, STAGED)?
+        .into_iter()
+        .collect();
+    let text = "autosync: staged by hand, before the tree was committed\n";
+    let when = clock::wall_seconds_and_offset();
+    let id = place
+        .objects
+        .write_commit(tree, &parents, &place.identity()?, when, text)?;
+    Ok(refs::set(&place.git, &place.objects, STAGED, Some(id))?)
+}
+
+/// Rule 6b: base-map paths that stand at HEAD's content again become ordinary paths.
+fn release(
+    folder: &mut Folder,
+    record: &Record,
+    released: &std::collections::BTreeMap<RepoPath, Option<Entry>>,
+) -> Result<(), RepoError> {
+    let Some(tip) = record.tip else { return Ok(()) };
+    let edits: Vec<IndexEdit> = released
+        .iter()
+        .map(|(path, entry)| IndexEdit {
+            path: path.clone(),
+            entry: *entry,
+            refresh: true,
+            skip_worktree: false,
+        })
+        .collect();
+    let reason = "autosync: released";
+    match publish(&folder.place, &mut folder.view, record, tip, &edits, reason)? {
+        Published::Done => {
+            for path in released.keys() {
+                folder.bases.remove(path);
+            }
+            folder.bases.save(&folder.place)
+        }
+        Published::Blocked(trouble) => Err(RepoError::Blocked(trouble)),
+    }
+}
+
+/// Rule 6c: what the user wrote at base-map paths, and into displaced files, becomes a side commit
+/// on its true base, which is merged and applied. It is never committed on HEAD plainly: that
+/// would take back unseen what came in.
+fn sides(
+    folder: &mut Folder,
+    trigger: Trigger,
+    changed: Edits,
+    emit: &mut dyn FnMut(Event),
+    outcome: &mut Snapshotted,
+) -> Result<(), RepoError> {
+    let mut groups: std::collections::BTreeMap<ObjectId, (Edits, Vec<RepoPath>)> =
+        std::collections::BTreeMap::new();
+    for (path, entry) in changed {
+        let Some(base) = folder.bases.get(&path) else {
+            continue;
+        };
+        let (edits, based) = groups.entry(base.base).or_default();
+        edits.insert(path.clone(), entry);
+        based.push(path);
+    }
+    let late = sweep_displaced(&folder.place, clock::now())?;
+    for edit in &late {
+        let edits = &mut groups.entry(edit.base).or_default().0;
+        edits.insert(edit.path.clone(), Some(edit.content));
+    }
+    for (base, (edits, based)) in groups {
+        if outcome.blocked.is_some() {
+            return Ok(());
+        }
+        let Some(tip) = outcome.tip else {
+            return Ok(());
+        };
+        let place = &folder.place;
+        let base_tree = place.tree_of(Some(base))?;
+        let (tree, differences) = tree_of_edits(place, base_tree, &edits)?;
+        if differences.is_empty() {
+            continue;
+        }
+        let tree = match tree {
+            Some(tree) => tree,
+            None => place.objects.write_tree(Vec::new())?,
+        };
+        let summary = message::summary(&differences);
+        let text = message::message(&place.settings.host, &summary, &differences, trigger, &[]);
+        let when = clock::wall_seconds_and_offset();
+        let side = place
+            .objects
+            .write_commit(tree, &[base], &place.identity()?, when, &text)?;
+        let target = match merge::merge(place, tip, side, merge::Prefer::Hub)? {
+            merge::MergeOutcome::Created { commit, .. } => commit,
+            merge::MergeOutcome::FastForward => side,
+            merge::MergeOutcome::UpToDate | merge::MergeOutcome::Unrelated => continue,
+        };
+        fault::at("B1.side");
+        for path in &based {
+            let have = edits.get(path).copied().flatten();
+            let why = folder
+                .bases
+                .get(path)
+                .map_or(Why::Kept, |old| old.why.clone());
+            folder.bases.insert(
+                path.clone(),
+                Base {
+                    have,
+                    base: side,
+                    why,
+                    stat: None,
+                },
+            );
+        }
+        folder.bases.save(&folder.place)?;
+        fault::at("B2.bases");
+        let done = apply::apply(
+            &folder.place,
+            &mut folder.bases,
+            &mut folder.view,
+            target,
+            true,
+        )?;
+        folder.view_tip = done.tip;
+        outcome.tip = done.tip;
+        outcome.blocked = done.blocked;
+        if outcome.blocked.is_none() {
+            emit(Event::Stored { commit: target });
+            let count = differences.len();
+            let paths = message::first_paths(&differences, 100);
+            outcome.committed = Some(Committed {
+                id: target,
+                summary,
+                paths,
+                count,
+            });
+        }
+    }
+    for edit in &late {
+        drop_late(edit)?;
+    }
+    Ok(())
+}

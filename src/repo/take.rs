@@ -1,0 +1,480 @@
+//! Steps S2 and S3 together: candidates become tree entries, or say why not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use super::filter::{self, Above, Form, Parents, Storage};
+use super::folder::Folder;
+use super::pack::{Pack, WORTH_A_PACK};
+use super::scan::{Candidates, Known};
+use super::stable::{self, Found, Reading};
+use super::{Place, RepoError, open};
+use crate::clock;
+use crate::engine::event::{Code, Waiting};
+use crate::git::tree::{Edits, Entry, GITLINK, Lookup};
+use crate::git::{self, GitError};
+use crate::names::transient::{Transient, transient};
+use crate::names::{ObjectId, RepoPath};
+
+/// How long a staging by hand (`git add -p`) is left alone.
+const STAGING: Duration = Duration::from_secs(60);
+
+/// Names that only look transient are taken for such this long, in seconds.
+const YOUNG: i64 = 60;
+
+/// What a batch came to.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// What each path becomes.
+    pub edits: Edits,
+    /// Paths in motion.
+    pub busy: Vec<Waiting>,
+    /// Paths that will not be committed.
+    pub skipped: Vec<Waiting>,
+    /// Base-map paths that stand at HEAD's content again, with that content.
+    pub released: BTreeMap<RepoPath, Option<Entry>>,
+    /// Base-map paths that the user changed, with what is there now.
+    pub sides: Edits,
+    /// Staged content that the tree replaces, to be kept.
+    pub staged: BTreeMap<RepoPath, Entry>,
+    /// What was read and differs from HEAD, to be made durable.
+    pub read: Vec<RepoPath>,
+}
+
+/// A file to be read.
+struct Wanted {
+    path: RepoPath,
+    meta: Metadata,
+    link: bool,
+    head: Option<Entry>,
+    based: bool,
+}
+
+/// Runs S2 and S3 over the candidates.
+pub fn take(
+    folder: &mut Folder,
+    candidates: &Candidates,
+    head: &Lookup,
+    even_open: &BTreeSet<RepoPath>,
+) -> Result<Taken, RepoError> {
+    let mut taken = Taken::default();
+    for path in &candidates.nested {
+        taken.skip(path, "a repository of its own");
+    }
+    if candidates.everything {
+        folder.held.clear();
+    }
+    let storage = Storage::read(&folder.place)?;
+    let wanted = choose(folder, candidates, head, even_open, &mut taken)?;
+    let paths: Vec<&RepoPath> = wanted.iter().map(|file| &file.path).collect();
+    let forms = storage.forms(&folder.place, &paths)?;
+    read(folder, wanted, &forms, &storage, &mut taken)?;
+    Ok(taken)
+}
+
+impl Taken {
+    fn skip(&mut self, path: &RepoPath, why: &str) {
+        self.skipped.push(Waiting {
+            path: path.clone(),
+            why: why.to_owned(),
+        });
+    }
+
+    fn busy(&mut self, path: &RepoPath, why: &str) {
+        self.busy.push(Waiting {
+            path: path.clone(),
+            why: why.to_owned(),
+        });
+    }
+}
+
+/// S2: returns the files to be read; everything else is decided here.
+fn choose(
+    folder: &mut Folder,
+    candidates: &Candidates,
+    head: &Lookup,
+    even_open: &BTreeSet<RepoPath>,
+    taken: &mut Taken,
+) -> Result<Vec<Wanted>, RepoError> {
+    let mut parents = Parents::default();
+    let mut wanted: Vec<Wanted> = Vec::new();
+    let mut unasked: BTreeSet<RepoPath> = BTreeSet::new();
+    let mut queue: Vec<(RepoPath, Known)> = candidates
+        .paths
+        .iter()
+        .map(|(path, known)| (path.clone(), *known))
+        .collect();
+    if candidates.everything {
+        queue.extend(
+            folder
+                .bases
+                .iter()
+                .map(|(path, _)| (path.clone(), Known::Listed)),
+        );
+    }
+    let mut seen: BTreeSet<RepoPath> = BTreeSet::new();
+    while let Some((path, known)) = queue.pop() {
+        if !seen.insert(path.clone())
+            || path
+                .components()
+                .any(|name| name == b".git" || name == b".autosync-stage")
+        {
+            continue;
+        }
+        folder.held.remove(&path);
+        folder.held_deletes.remove(&path);
+        let based = folder.bases.get(&path).is_some();
+        if !based && !folder.patterns.take(&path) {
+            continue;
+        }
+        let place = &folder.place;
+        let before = head.get(&path)?;
+        let leaf = before.filter(|entry| !entry.is_tree());
+        if leaf.is_some_and(|entry| entry.mode == GITLINK)
+            || (!based && folder.view.flagged.contains(&path))
+        {
+            continue;
+        }
+        let found = match parents.above(place, &path) {
+            Above::Ours => stable::look(&place.on_disk(&path)),
+            Above::Missing => Ok(Found::Missing),
+            Above::Symlink(dir) => {
+                queue.push((dir, Known::Name));
+                continue;
+            }
+            Above::Nested(dir) => {
+                taken.skip(&dir, "a repository of its own");
+                continue;
+            }
+            Above::Unreadable(dir) => {
+                taken.skip(&dir, "this directory cannot be read");
+                continue;
+            }
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                taken.skip(&path, &format!("cannot be looked at: {error}"));
+                continue;
+            }
+        };
+        match found {
+            Found::Missing if based => {
+                if filter::absence_is_certain(place, &path) {
+                    side(folder, &path, leaf, None, taken);
+                }
+            }
+            Found::Missing => {
+                if leaf.is_none() {
+                    continue;
+                }
+                if filter::absence_is_certain(place, &path) {
+                    taken.edits.insert(path, None);
+                } else {
+                    taken.skip(&path, "missing, but its directory cannot be read");
+                }
+            }
+            Found::Directory => {
+                if based {
+                    side(folder, &path, leaf, None, taken);
+                } else if leaf.is_some() {
+                    taken.edits.insert(path, None);
+                }
+            }
+            Found::Special => taken.skip(&path, "no file, directory or link"),
+            Found::File(meta) => {
+                if meta.len() > folder.place.settings.max_file {
+                    let message = format!("`{path}` is larger than `max_file`");
+                    folder.held.insert(path, (Code::TooBig, message));
+                    continue;
+                }
+                if !even_open.contains(&path) && open::open_for_writing(&place.on_disk(&path)) {
+                    taken.busy(&path, "open for writing");
+                    continue;
+                }
+                if leaf.is_none() && !based && known == Known::Name {
+                    unasked.insert(path.clone());
+                }
+                wanted.push(Wanted {
+                    path,
+                    meta,
+                    link: false,
+                    head: leaf,
+                    based,
+                });
+            }
+            Found::Symlink(meta) => {
+                if leaf.is_none() && !based && known == Known::Name {
+                    unasked.insert(path.clone());
+                }
+                wanted.push(Wanted {
+                    path,
+                    meta,
+                    link: true,
+                    head: leaf,
+                    based,
+                });
+            }
+        }
+    }
+    let ignored = filter::ignored(&folder.place, &unasked.iter().collect::<Vec<_>>())?;
+    wanted.retain(|file| {
+        let new = file.head.is_none() && !file.based;
+        let staged = folder.view.staged.contains_key(&file.path);
+        !(ignored.contains(&file.path) || (new && !staged && is_transient(file, taken)))
+    });
+    wanted.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(wanted)
+}
+
+/// Returns whether a new file has a name that programs use while they work.
+fn is_transient(file: &Wanted, taken: &mut Taken) -> bool {
+    match transient(file.path.file_name()) {
+        Some(Transient::Always) => true,
+        Some(Transient::WhileYoung) if clock::wall_seconds() - file.meta.ctime() < YOUNG => {
+            taken.busy(
+                &file.path,
+                "its name looks like one that a program uses while it works",
+            );
+            true
+        }
+        Some(Transient::WhileYoung) | None => false,
+    }
+}
+
+/// S3: reads what was chosen, and stores what differs from HEAD.
+fn read(
+    folder: &mut Folder,
+    wanted: Vec<Wanted>,
+    forms: &BTreeMap<RepoPath, Form>,
+    storage: &Storage,
+    taken: &mut Taken,
+) -> Result<(), RepoError> {
+    let mut store = Store::default();
+    let mut converted: Vec<Wanted> = Vec::new();
+    for file in wanted {
+        let form = if file.link {
+            &Form::Plain
+        } else {
+            forms.get(&file.path).unwrap_or(&Form::Plain)
+        };
+        match form {
+            Form::Plain => {}
+            Form::Converted => {
+                converted.push(file);
+                continue;
+            }
+            Form::Unknown(name) => {
+                let message = format!("`{}` needs the filter `{name}`", file.path);
+                folder.held.insert(file.path, (Code::Filter, message));
+                continue;
+            }
+        }
+        let disk = folder.place.on_disk(&file.path);
+        let mode = stable::mode_of(&file.meta, storage.trust_mode, file.head);
+        let reading = if file.link {
+            stable::read_link(&folder.place, &disk, &file.meta)
+        } else {
+            stable::read_file(&folder.place, &disk, &file.meta, mode)
+        };
+        let reading = match reading {
+            Ok(Some(reading)) => reading,
+            Ok(None) => {
+                taken.busy(&file.path, "it moved while it was read");
+                continue;
+            }
+            Err(RepoError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                taken.skip(&file.path, "it may not be read");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let entry = Entry {
+            mode: reading.mode,
+            id: reading.id,
+        };
+        if accept(folder, &file, entry, taken)? {
+            taken.read.push(file.path);
+            store.add(&folder.place, reading)?;
+        }
+    }
+    store.finish(&folder.place)?;
+    convert(folder, &converted, storage, taken)
+}
+
+/// Decides what a content that was read means; returns whether it is to be stored.
+fn accept(
+    folder: &mut Folder,
+    file: &Wanted,
+    entry: Entry,
+    taken: &mut Taken,
+) -> Result<bool, RepoError> {
+    if file.based {
+        return Ok(side(folder, &file.path, file.head, Some(entry), taken));
+    }
+    match folder.view.staged.get(&file.path).copied() {
+        Some(staged) if staged != Some(entry) && staged.is_none_or(|it| it.mode != 0) => {
+            if staged.is_none() && !filter::ignored(&folder.place, &[&file.path])?.is_empty() {
+                // `git rm --cached` and an ignore rule: it leaves the history and stays here.
+                taken.edits.insert(file.path.clone(), None);
+                return Ok(false);
+            }
+            let now = clock::now();
+            let since = *folder.staged_since.entry(file.path.clone()).or_insert(now);
+            if now.since(since) < STAGING {
+                taken.busy(&file.path, "staged by hand in another form");
+                return Ok(false);
+            }
+            if let Some(staged) = staged {
+                taken.staged.insert(file.path.clone(), staged);
+            }
+        }
+        _ => {}
+    }
+    folder.staged_since.remove(&file.path);
+    if file.head == Some(entry) {
+        return Ok(false);
+    }
+    taken.edits.insert(file.path.clone(), Some(entry));
+    Ok(true)
+}
+
+/// Rule 6: compares a base-map path with what it should have. Returns whether it changed.
+fn side(
+    folder: &Folder,
+    path: &RepoPath,
+    head: Option<Entry>,
+    now: Option<Entry>,
+    taken: &mut Taken,
+) -> bool {
+    let Some(base) = folder.bases.get(path) else {
+        return false;
+    };
+    if now == head {
+        taken.released.insert(path.clone(), head);
+        false
+    } else if now == base.have {
+        false
+    } else {
+        taken.sides.insert(path.clone(), now);
+        true
+    }
+}
+
+/// Blobs on their way into the repository: singly while they are few, as a pack once they are many.
+#[derive(Default)]
+struct Store {
+    few: Vec<Reading>,
+    pack: Option<Pack>,
+}
+
+impl Store {
+    fn add(&mut self, place: &Place, reading: Reading) -> Result<(), RepoError> {
+        if let (Some(pack), Some(content)) = (&mut self.pack, &reading.content) {
+            return pack.add(content);
+        }
+        self.few.push(reading);
+        if self.few.len() >= WORTH_A_PACK {
+            let mut pack = Pack::start(place)?;
+            for content in self.few.drain(..).filter_map(|reading| reading.content) {
+                pack.add(&content)?;
+            }
+            self.pack = Some(pack);
+        }
+        Ok(())
+    }
+
+    fn finish(self, place: &Place) -> Result<(), RepoError> {
+        for reading in &self.few {
+            stable::store(place, reading)?;
+        }
+        match self.pack {
+            Some(pack) => pack.finish(),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Stores files that git converts on the way, through the program.
+fn convert(
+    folder: &mut Folder,
+    files: &[Wanted],
+    storage: &Storage,
+    taken: &mut Taken,
+) -> Result<(), RepoError> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let plain_name = |file: &&Wanted| !file.path.as_bytes().contains(&b'\n');
+    let lines: Vec<u8> = files
+        .iter()
+        .filter(plain_name)
+        .flat_map(|file| file.path.as_bytes().iter().copied().chain([b'\n']))
+        .collect();
+    let mut ids: BTreeMap<RepoPath, ObjectId> = BTreeMap::new();
+    if !lines.is_empty() {
+        let done = folder
+            .place
+            .git
+            .ask("hash-object", ["-w", "--stdin-paths"], &lines)?;
+        if done.status.success() {
+            let out = done
+                .stdout
+                .split(|b| *b == b'\n')
+                .filter(|line| !line.is_empty());
+            for (file, line) in files.iter().filter(plain_name).zip(out) {
+                ids.insert(
+                    file.path.clone(),
+                    ObjectId::from_hex(line).map_err(GitError::from)?,
+                );
+            }
+        }
+    }
+    for file in files {
+        let id = match ids.get(&file.path) {
+            Some(id) => Ok(*id),
+            None => convert_one(&folder.place, &file.path),
+        };
+        let disk = folder.place.on_disk(&file.path);
+        let id = match id {
+            Ok(id) => id,
+            Err(RepoError::Git(GitError::Failed { stderr, .. })) => {
+                if stable::look(&disk).is_ok_and(|found| matches!(found, Found::File(_))) {
+                    let message = format!("`{}` could not be filtered: {stderr}", file.path);
+                    folder
+                        .held
+                        .insert(file.path.clone(), (Code::Filter, message));
+                } else {
+                    taken.busy(&file.path, "it moved while it was read");
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let still = matches!(
+            stable::look(&disk),
+            Ok(Found::File(meta)) if stable::Still::of(&meta) == stable::Still::of(&file.meta)
+        );
+        if !still {
+            taken.busy(&file.path, "it moved while it was read");
+            continue;
+        }
+        let mode = stable::mode_of(&file.meta, storage.trust_mode, file.head);
+        if accept(folder, file, Entry { mode, id }, taken)? {
+            taken.read.push(file.path.clone());
+        }
+    }
+    Ok(())
+}
+
+fn convert_one(place: &Place, path: &RepoPath) -> Result<ObjectId, RepoError> {
+    let mut command = place.git.command("hash-object");
+    command.args(["-w", "--"]).arg(filter::argument(path));
+    let out = git::run(&mut command, b"", git::LOCAL, "hash-object")?.stdout;
+    Ok(ObjectId::from_hex(out).map_err(GitError::from)?)
+}
