@@ -202,5 +202,12 @@ fn last_line(words: &str) -> String {
     let line = words
         .lines()
         .find(|line| UNREACHABLE.iter().any(|text| line.contains(text)));
-    said(line.unwrap_or(words).as_bytes())
+    said(
+        line.unwrap_or(words)
+            .trim_end_matches(['.', '\r', '\n'])
+            .as_bytes(),
+    )
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,7 +154,10 @@ fn try_fetch(
         match hub::look(path, &place.settings.branch)? {
             Look::Tip(Some(tip)) if last == Some(tip) => return Ok(last),
             Look::Tip(None) if last.is_none() => return Ok(None),
-            Look::Missing => return Err(RepoError::Blocked(said::no_directory(remote))),
+            Look::Missing => return Err(RepoError::Blocked(said::no_directory(remote, path))),
+            Look::Tip(Some(tip)) if reaches(place, tip)? => {
+                return settle(place, remote, terms, last, Some(tip));
+            }
             Look::Tip(_) | Look::Unclear => {}
         }
     }
@@ -167,26 +170,44 @@ fn try_fetch(
     } else {
         git_fetch(place, remote, terms)?
     };
+    let tip = settle(place, remote, terms, last, tip)?;
+    if !can_pack {
+        refs::set(&place.git, &place.objects, FETCHED, None)?;
+    }
+    Ok(tip)
+}
+
+/// Returns whether our branch contains this commit, and so everything that it names is here.
+fn reaches(place: &Place, tip: ObjectId) -> Result<bool, RepoError> {
+    let ours = refs::read(&place.git, &place.objects, &place.branch_ref())?;
+    match ours {
+        Some(ours) if place.objects.contains(tip) => Ok(place.objects.descends(ours, tip)?),
+        Some(_) | None => Ok(false),
+    }
+}
+
+/// Moves the tracking reference to what the hub has, unless a person must look at that first.
+fn settle(
+    place: &Place,
+    remote: &Remote,
+    terms: &Terms<'_>,
+    last: Option<ObjectId>,
+    tip: Option<ObjectId>,
+) -> Result<Option<ObjectId>, RepoError> {
     fault::at("F1");
-    match (last, tip) {
-        (Some(last), Some(tip)) => {
-            if last != tip && !terms.approved && !place.objects.descends(tip, last)? {
-                return Err(RepoError::Blocked(said::rewritten(remote, last, tip)));
-            }
+    let trouble = match (last, tip) {
+        _ if terms.approved => None,
+        (Some(last), Some(tip)) if last != tip && !place.objects.descends(tip, last)? => {
+            Some(said::rewritten(remote, last, tip))
         }
-        (Some(_), None) if !terms.approved => {
-            return Err(RepoError::Blocked(said::emptied(
-                remote,
-                &place.settings.branch,
-            )));
-        }
-        (Some(_) | None, _) => {}
+        (Some(_), None) => Some(said::emptied(remote, &place.settings.branch)),
+        (Some(_) | None, _) => None,
+    };
+    if let Some(trouble) = trouble {
+        return Err(RepoError::Blocked(trouble));
     }
     if last != tip {
         refs::set(&place.git, &place.objects, &remote.tracking, tip)?;
-    }
-    if !can_pack {
-        refs::set(&place.git, &place.objects, FETCHED, None)?;
     }
     Ok(tip)
 }
@@ -286,7 +307,7 @@ fn try_push(
     if let Kind::Path(path) = &remote.kind
         && hub::locate(path).is_none()
     {
-        return Ok(said::Verdict::Refused(said::no_directory(remote)));
+        return Ok(said::Verdict::Refused(said::no_directory(remote, path)));
     }
     let hooks = hooks_of_large_files(place, commit)?;
     let (settings, patience) = match hooks {
@@ -379,4 +400,28 @@ fn run(
         return Err(RepoError::Blocked(said::stalled(what)));
     }
     Ok((done, words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::event::{Code, Recovery};
+
+    #[test]
+    fn a_hub_that_makes_no_progress_is_a_passing_trouble() {
+        let terms = Terms {
+            runtime: Path::new("/"),
+            approved: false,
+            progress: &|_| {},
+        };
+        let mut command = process::command("sh");
+        command.args(["-c", "echo 'Receiving objects: 10% (1/10)' >&2; sleep 60"]);
+        let patience = Patience::Silence(Duration::from_millis(100));
+        let error = run(&mut command, patience, "fetch", &terms).unwrap_err();
+        let trouble = error.trouble();
+        assert_eq!(
+            (trouble.code, trouble.recovery),
+            (Code::Stalled, Recovery::Retry)
+        );
+    }
 }

@@ -1,5 +1,8 @@
 //! What git and the hub said, made into one sentence and something to do.
 
+use std::io;
+use std::path::Path;
+
 use super::Remote;
 use crate::engine::event::{Code, Recovery, Trouble};
 use crate::engine::status::Progress;
@@ -173,8 +176,14 @@ fn hook_words(words: &str) -> String {
     escape(all.as_bytes())
 }
 
-/// The trouble of a path at which there is no repository: never made there, or not mounted now.
-pub(super) fn no_directory(remote: &Remote) -> Trouble {
+/// The trouble of a path at which there is no repository: never made there, not mounted now, or
+/// hidden from us.
+pub(super) fn no_directory(remote: &Remote, path: &Path) -> Trouble {
+    if let Err(error) = path.join("HEAD").symlink_metadata()
+        && error.kind() == io::ErrorKind::PermissionDenied
+    {
+        return refusal::trouble(&remote.public, "Permission denied");
+    }
     Trouble::new(
         Code::HubMissing,
         Recovery::Retry,
