@@ -219,8 +219,8 @@ impl Watcher {
     /// Starts to watch a folder. When this returns every directory is watched, so a look at the
     /// folder after it misses nothing. It takes about 10 ms for every 1,000 directories.
     ///
-    /// `sink` is called from the watcher's own thread and should be quick; it is dropped when
-    /// the watcher ends.
+    /// `sink` is called from the watcher's own thread, and maybe once before this returns; it
+    /// should be quick. It is dropped when the watcher ends.
     pub fn start(
         settings: WatchSettings,
         sink: impl Fn(WatchEvent) + Send + 'static,

@@ -45,7 +45,15 @@ impl NotifySource {
             let (root, waiting) = (root.to_owned(), Arc::clone(&waiting));
             move |event| receive(event, &root, &waiting, &inbox)
         };
-        let watcher = RecommendedWatcher::new(handler, config).map_err(io::Error::other)?;
+        let watcher =
+            RecommendedWatcher::new(handler, config).map_err(|error| match error.kind {
+                ErrorKind::Io(error) => error,
+                ErrorKind::Generic(_)
+                | ErrorKind::PathNotFound
+                | ErrorKind::WatchNotFound
+                | ErrorKind::InvalidConfig(_)
+                | ErrorKind::MaxFilesWatch => io::Error::other(error),
+            })?;
         let mut source = Self {
             watcher,
             waiting,
@@ -191,8 +199,10 @@ fn meaning(kind: EventKind, path: &Path) -> Option<(What, Shape)> {
             RenameMode::Both => return None,
         },
         EventKind::Modify(ModifyKind::Metadata(_)) => (What::Attributes, Shape::Unknown),
-        EventKind::Modify(ModifyKind::Data(_)) => (written, Shape::Other),
-        EventKind::Modify(ModifyKind::Any | ModifyKind::Other) => (written, Shape::Unknown),
+        // A new time of a directory is told as new data.
+        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any | ModifyKind::Other) => {
+            (written, Shape::Unknown)
+        }
         EventKind::Any | EventKind::Other => (of_a_rename(), Shape::Unknown),
     };
     Some(meaning)

@@ -72,6 +72,8 @@ pub(super) struct Resolver<S> {
     /// Directories whose `.gitignore` may have changed.
     rules_touched: BTreeSet<Vec<u8>>,
     outer_rules_touched: bool,
+    /// The root's mode changed: maybe it can be read only now.
+    reopened: bool,
     root_suspect: bool,
     root_gone: bool,
     lost: Option<Lost>,
@@ -118,6 +120,7 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
             to_walk: BTreeSet::new(),
             rules_touched: BTreeSet::new(),
             outer_rules_touched: false,
+            reopened: false,
             root_suspect: false,
             root_gone: false,
             lost: None,
@@ -182,8 +185,8 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         for event in &taken.events {
             self.event(event, now);
         }
-        if taken.mounts {
-            self.remounted();
+        if taken.mounts || std::mem::take(&mut self.reopened) {
+            self.walk_all(Some(RescanWhy::Remount));
         }
         if self.root_suspect {
             self.check_root();
@@ -275,6 +278,9 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
     /// Takes an event of a watched directory itself.
     fn own_event(&mut self, dir: NodeId, what: What) {
         if dir == ROOT {
+            let mode = mode_on_disk(&self.ground.root);
+            let same = mode == Some(self.ground.tree.mode(ROOT));
+            self.reopened |= what == What::Attributes && !same;
             self.root_suspect |= what != What::Attributes;
         }
         if what == What::Ended {
@@ -286,7 +292,7 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
 
     fn dot_git_event(&mut self, dir: NodeId, what: What) {
         if dir == ROOT {
-            self.git_moved = true;
+            self.git_moved |= what != What::Attributes;
             // A repository that was made anew is to be watched anew.
             self.outer_rules_touched = true;
             return;
@@ -448,10 +454,6 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
             (self.sink)(WatchEvent::RootGone);
         }
         self.root_gone = gone;
-    }
-
-    fn remounted(&mut self) {
-        self.walk_all(Some(RescanWhy::Remount));
     }
 
     fn set_tracked(&mut self, tracked: BTreeSet<RepoPath>) {

@@ -147,7 +147,9 @@ impl Tree {
         tokens.extend(self.set_token(id, None));
         let parent = self.node(id).parent;
         if id != ROOT {
-            self.node_mut(parent).children.retain(|child| *child != id);
+            if let Ok(at) = self.position(parent, &self.node(id).name) {
+                self.node_mut(parent).children.remove(at);
+            }
             self.set_mark(id, UNWATCHED, false);
             *self.node_mut(id) = Node::default();
             self.free.push(id);

@@ -128,8 +128,11 @@ impl Ground {
                     continue;
                 }
                 Err(error) => {
+                    // What is known below stays watched. Any mode differs from none, so that
+                    // the next change of it makes this directory be walked again.
                     tracing::debug!(dir = %on_disk.display(), %error, "cannot list a directory");
-                    Listing::default()
+                    self.tree.set_mode(id, 0);
+                    continue;
                 }
             };
             if fresh
@@ -210,9 +213,10 @@ impl Ground {
                 return None;
             }
             Err(Refusal::Other(error)) => {
-                // When it can be read its attributes change, which the directory above tells.
+                // When it can be read its attributes change, which the directory above tells. A
+                // watch from better days goes on.
                 tracing::debug!(dir = %on_disk.display(), %error, "cannot watch a directory");
-                (None, false)
+                return Some(false);
             }
         };
         let was_watched = self.tree.is_watched(id);

@@ -41,19 +41,24 @@ fn this_test_alone(test: &str) -> [String; 4] {
     ]
 }
 
-/// Returns true in a process with user and mount namespaces of its own, in which it is root; in
-/// the process that the test began in, starts that one, wants it to succeed and returns false.
-fn inside(test: &str) -> bool {
+/// Namespaces of its own, in which a process is root.
+const ROOT_INSIDE: &[&str] = &["--user", "--map-root-user", "--mount"];
+/// A namespace in which a process is nobody, and no mode is overridden.
+const NOBODY_INSIDE: &[&str] = &["--user"];
+
+/// Returns true in a process with such namespaces; in the process that the test began in, starts
+/// that one, wants it to succeed and returns false.
+fn inside(namespaces: &[&str], test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
     let unshare = |arguments: &[String]| {
         let mut unshare = command("unshare");
         unshare
-            .args(["--user", "--map-root-user", "--mount"])
+            .args(namespaces)
             .args(arguments)
-            .env(INSIDE, "1");
-        unshare.output()
+            .env(INSIDE, "1")
+            .output()
     };
     let may = unshare(&["true".to_owned()]);
     if !may.is_ok_and(|output| output.status.success()) {
@@ -196,7 +201,10 @@ fn a_resolver_that_cannot_follow_ends_in_a_rescan() {
 
 #[test]
 fn directories_without_a_watch_are_polled_and_the_sysctl_is_named() {
-    if !inside("directories_without_a_watch_are_polled_and_the_sysctl_is_named") {
+    if !inside(
+        ROOT_INSIDE,
+        "directories_without_a_watch_are_polled_and_the_sysctl_is_named",
+    ) {
         return;
     }
     for backend in BOTH {
@@ -261,7 +269,10 @@ fn directories_without_a_watch_are_polled_and_the_sysctl_is_named() {
 
 #[test]
 fn what_is_mounted_over_a_directory_is_seen_and_so_is_its_end() {
-    if !inside("what_is_mounted_over_a_directory_is_seen_and_so_is_its_end") {
+    if !inside(
+        ROOT_INSIDE,
+        "what_is_mounted_over_a_directory_is_seen_and_so_is_its_end",
+    ) {
         return;
     }
     for backend in BOTH {
@@ -291,7 +302,10 @@ fn what_is_mounted_over_a_directory_is_seen_and_so_is_its_end() {
 
 #[test]
 fn an_unmounted_root_is_gone_not_empty_and_can_come_back() {
-    if !inside("an_unmounted_root_is_gone_not_empty_and_can_come_back") {
+    if !inside(
+        ROOT_INSIDE,
+        "an_unmounted_root_is_gone_not_empty_and_can_come_back",
+    ) {
         return;
     }
     for backend in BOTH {
@@ -401,4 +415,89 @@ fn a_writer_through_a_memory_map_is_reported_when_it_is_done() {
     }
     super::await_closed(&scene.at("mapped"));
     assert_eq!(scene.heard().kind("mapped"), Some(ChangeKind::Closed));
+}
+
+#[test]
+fn a_directory_that_becomes_readable_is_looked_at() {
+    if !inside(
+        NOBODY_INSIDE,
+        "a_directory_that_becomes_readable_is_looked_at",
+    ) {
+        return;
+    }
+    let mode = |at: &Path, mode: u32| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(at, mode).unwrap();
+    };
+    for backend in BOTH {
+        let scene = Scene::new(backend, |root| {
+            fs::create_dir_all(root.join("shut/deep")).unwrap();
+            fs::create_dir_all(root.join("open/deep")).unwrap();
+            mode(&root.join("shut"), 0o000);
+        });
+        assert!(
+            fs::read_dir(scene.at("shut")).is_err(),
+            "this process may read everything"
+        );
+        assert_eq!(scene.watcher.summary().trouble(), None, "{backend:?}");
+        mode(&scene.at("shut"), 0o700);
+        assert_eq!(
+            scene.heard().kind("shut"),
+            Some(ChangeKind::Subtree),
+            "{backend:?}"
+        );
+        scene.write("shut/deep/a", "1");
+        assert!(scene.heard().paths().contains("shut/deep/a"), "{backend:?}");
+
+        // Shut while it is watched, and walked while it is shut.
+        mode(&scene.at("open"), 0o000);
+        scene.watcher.rescan();
+        scene.heard();
+        mode(&scene.at("open"), 0o700);
+        assert_eq!(
+            scene.heard().kind("open"),
+            Some(ChangeKind::Subtree),
+            "{backend:?}"
+        );
+        scene.write("open/deep/a", "1");
+        assert!(scene.heard().paths().contains("open/deep/a"), "{backend:?}");
+
+        mode(&scene.root, 0o300);
+        scene.watcher.rescan();
+        scene.heard();
+        mode(&scene.root, 0o700);
+        assert!(
+            scene.heard().rescans.contains(&RescanWhy::Remount),
+            "{backend:?}"
+        );
+        scene.write("open/deep/a", "2");
+        assert!(scene.heard().paths().contains("open/deep/a"), "{backend:?}");
+        // Times of a directory are nobody's business.
+        let times = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+        let open = fs::File::open(scene.at("open")).unwrap();
+        open.set_times(times).unwrap();
+        let heard = scene.heard();
+        assert!(heard.changes.is_empty(), "{heard:?} {backend:?}");
+    }
+}
+
+#[test]
+fn without_an_instance_the_sysctl_for_instances_is_named() {
+    if !inside(
+        ROOT_INSIDE,
+        "without_an_instance_the_sysctl_for_instances_is_named",
+    ) {
+        return;
+    }
+    fs::write("/proc/sys/user/max_inotify_instances", "0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for backend in BOTH {
+        let settings = WatchSettings::new(dir.path());
+        let error = Watcher::start_on(backend, settings, |_| {}).unwrap_err();
+        let hint = error.trouble().hint;
+        assert!(
+            hint.contains("fs.inotify.max_user_instances"),
+            "{error:?} {backend:?}"
+        );
+    }
 }
