@@ -3,7 +3,8 @@
 //! `autosync-conflict` becomes what git knows: `copy`, `hub` and `local` become `-merge`, so that
 //! every path that both sides changed comes back as a conflict for us to decide; `union` becomes
 //! `merge=union`. Merge drivers other than git's own are dropped, because a driver is a program
-//! that one host has and another has not.
+//! that one host has and another has not. Files with a `filter` are kept whole, unless a policy says
+//! otherwise.
 //!
 //! Invariants:
 //! 1. Only the hub's tree is read, never the work tree.
@@ -157,6 +158,9 @@ fn translate(content: &[u8]) -> Vec<u8> {
         }
         let (pattern, states) = line.split_at(end_of_pattern(line));
         out.extend_from_slice(pattern);
+        if states.split(u8::is_ascii_whitespace).any(is_filtered) {
+            out.extend_from_slice(b" -merge");
+        }
         for state in states
             .split(u8::is_ascii_whitespace)
             .filter(|state| !state.is_empty())
@@ -186,6 +190,12 @@ fn end_of_pattern(line: &[u8]) -> usize {
         }
     }
     plain(line).unwrap_or(line.len())
+}
+
+/// Returns whether what git stores is not what the user sees: a pointer, or ciphertext. Lines of
+/// such files must not be mixed.
+fn is_filtered(state: &[u8]) -> bool {
+    state.starts_with(b"filter=")
 }
 
 fn translate_state(state: &[u8]) -> Option<Vec<u8>> {
@@ -223,6 +233,9 @@ mod tests {
         let expected = "*.a autosync-conflict=copy -merge\n\"a b\" autosync-conflict=union merge=union\n\
             *.c\n*.d -merge\n[attr]own binary\n*.e\n";
         assert_eq!(String::from_utf8(translate(text)).unwrap(), expected);
+        let filtered = b"*.a autosync-conflict=merge filter=x\n";
+        let expected = b"*.a -merge autosync-conflict=merge merge\n";
+        assert_eq!(translate(filtered), expected);
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(super) struct Judge<'a> {
     policies: BTreeMap<RepoPath, Policy>,
     /// git's merged tree.
     merged: ObjectId,
+    /// Whether there is no other base; else nobody can say who changed what, and both count.
+    certain: bool,
     edits: Edits,
     /// Files that stand where another side has a directory.
     deferred: Vec<(RepoPath, Versions)>,
@@ -53,11 +55,12 @@ pub(super) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// Creates a judge of three trees, what changed in them, and git's merge of them.
+    /// Creates a judge of three trees, what changed in them, and git's merge of them; `certain`
+    /// says whether the base is the only one.
     pub(super) fn new(
         place: &'a Place,
         (trees, changes): (Trees, Changes),
-        merged: ObjectId,
+        (merged, certain): (ObjectId, bool),
         prefer: Prefer,
         policies: BTreeMap<RepoPath, Policy>,
     ) -> Self {
@@ -68,6 +71,7 @@ impl<'a> Judge<'a> {
             prefer,
             policies,
             merged,
+            certain,
             edits: Edits::new(),
             deferred: Vec::new(),
             losers: Vec::new(),
@@ -99,7 +103,7 @@ impl<'a> Judge<'a> {
         }
         for path in involved {
             let versions = Versions {
-                base: self.at(self.trees.base, &path)?,
+                base: self.before(&path)?,
                 hub: self.at(self.trees.hub, &path)?,
                 local: self.at(self.trees.local, &path)?,
             };
@@ -124,6 +128,15 @@ impl<'a> Judge<'a> {
         Ok(entry.filter(|entry| !entry.is_tree()))
     }
 
+    /// Returns what both sides started from at a path.
+    fn before(&self, path: &RepoPath) -> Result<Option<Entry>, RepoError> {
+        if self.certain {
+            self.at(self.trees.base, path)
+        } else {
+            Ok(None)
+        }
+    }
+
     fn policy(&self, path: &RepoPath) -> Policy {
         let default = self.place.settings.conflict;
         self.policies.get(path).copied().unwrap_or(default)
@@ -131,7 +144,7 @@ impl<'a> Judge<'a> {
 
     /// Returns the versions that stages tell, if they can be believed.
     fn believed(&self, path: &RepoPath, stages: &Stages) -> Result<Option<Versions>, RepoError> {
-        let before = self.at(self.trees.base, path)?;
+        let before = self.before(path)?;
         let sides = [
             (stages.hub, self.trees.hub, &self.changes.local),
             (stages.local, self.trees.local, &self.changes.hub),
@@ -425,7 +438,9 @@ impl<'a> Judge<'a> {
     /// Returns whether a directory holds anything whose content the base did not have there.
     fn changed_below(&self, path: &RepoPath, dir: Entry) -> Result<bool, RepoError> {
         let before = self.place.objects.entry(self.trees.base, path)?;
-        let before = before.filter(Entry::is_tree).map(|entry| entry.id);
+        let before = before
+            .filter(|entry| self.certain && entry.is_tree())
+            .map(|entry| entry.id);
         let changes = tree::differences(&self.place.objects, before, Some(dir.id))?;
         Ok(changes.iter().any(|change| match (change.old, change.new) {
             (Some(old), Some(new)) => !old.same_content(&new),

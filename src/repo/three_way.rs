@@ -71,8 +71,12 @@ pub(super) fn resolve(
         trees = followed;
         base = Base::Given;
         changes = Changes::between(place, trees)?;
+        if changes.are_apart() {
+            return put_together(place, trees.hub, &changes.local);
+        }
     }
     let (helper, report) = ask_git(place, trees, base, &changes)?;
+    let certain = !several;
     let mut paths: Vec<RepoPath> = report.conflicts.keys().cloned().collect();
     paths.extend(changes.both().map(|(path, _, _)| path.clone()));
     let policies = helper
@@ -81,7 +85,8 @@ pub(super) fn resolve(
         .filter_map(|(path, value)| Some((path, policy_named(&value)?)))
         .collect();
     let merged = report.tree.unwrap_or(trees.hub);
-    Judge::new(place, (trees, changes), merged, prefer, policies).decide(&helper, &report)
+    Judge::new(place, (trees, changes), (merged, certain), prefer, policies)
+        .decide(&helper, &report)
 }
 
 fn policy_named(value: &[u8]) -> Option<Policy> {
@@ -180,12 +185,14 @@ fn follow_swaps(
     let (hub, local) = (&changes.hub, &changes.local);
     if let Some([base, other]) = swaps::follow(place, hub, local, now.base, now.local)? {
         (now.base, now.local) = (base, other);
-    } else if let Some([base, other]) = swaps::follow(place, local, hub, now.base, now.hub)? {
-        (now.base, now.hub) = (base, other);
-    } else {
-        return Ok(None);
     }
-    Ok(Some(now))
+    let changes = Changes::between(place, now)?;
+    let (hub, local) = (&changes.hub, &changes.local);
+    if let Some([base, other]) = swaps::follow(place, local, hub, now.base, now.hub)? {
+        (now.base, now.hub) = (base, other);
+    }
+    let followed = now.base != trees.base;
+    Ok(followed.then_some(now))
 }
 
 fn ask_git(

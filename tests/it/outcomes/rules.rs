@@ -253,6 +253,54 @@ fn merges_that_crossed_are_merged_from_all_their_bases() {
     assert_eq!(lab.list(commit), changed);
 }
 
+#[test]
+fn after_merges_that_crossed_neither_side_is_taken_for_unchanged() {
+    let lab = Lab::new();
+    let base = lab.commit("server", &tree("p=b"), &[]);
+    let one = lab.commit("laptop", &tree("p=h q=f"), &[base]);
+    let two = lab.commit("laptop", &tree("p=k q=g"), &[base]);
+    for (h, l) in [(one, two), (two, one)] {
+        let [kept, other] = if h == one { ["h", "k"] } else { ["k", "h"] };
+        let [f, g] = if h == one { ["f", "g"] } else { ["g", "f"] };
+        let side = |host, p, q, parents: &[ObjectId]| {
+            lab.commit(host, &tree(&format!("p={p} q={q}")), parents)
+        };
+        let hub = side("server", kept, f, &[h, l]);
+        let local = side("laptop", other, g, &[l, h]);
+        let made = merge(&lab.place, hub, local, Prefer::Hub).unwrap();
+        let expect = tree(&format!("p={kept} p{{copy}}={other} q={f} q{{copy}}={g}"));
+        assert_eq!(lab.list(created(&made).0), expect);
+    }
+}
+
+#[test]
+fn swaps_of_both_sides_are_followed() {
+    let lab = Lab::new();
+    let words = "a=b c=c d=d e=e";
+    let made = lab.merge(
+        &tree(words),
+        &tree("a=c c=b d=d e=e i=h"),
+        &tree("a=l c=c d=e e=d"),
+        Prefer::Hub,
+    );
+    assert_eq!(lab.list(made.commit()), tree("a=c c=l d=e e=d i=h"));
+}
+
+#[test]
+fn a_filtered_file_is_not_mixed_from_two_ciphertexts() {
+    let lab = Lab::new();
+    let attributed = |words, more: &str| {
+        let text = format!("p filter=secret{more}\n");
+        with(tree(words), ".gitattributes", &text)
+    };
+    let check = |more, expect| {
+        let [b, h, l, expect] = ["p=b", "p=h", "p=l", expect].map(|words| attributed(words, more));
+        comes_out(&lab, [&b, &h, &l, &expect]);
+    };
+    check("", "p=h p{copy}=l");
+    check(" autosync-conflict=merge", "p=hl");
+}
+
 fn raw(lab: &Lab, paths: &[(&[u8], &str)]) -> Edits {
     paths
         .iter()
