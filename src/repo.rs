@@ -220,14 +220,15 @@ impl Place {
     pub fn identity(&self) -> Result<Identity, RepoError> {
         let host = &self.settings.host;
         let user = std::env::var("USER").unwrap_or_else(|_| "autosync".to_owned());
-        let name = self
-            .git
-            .config("user.name")?
-            .filter(|name| !name.trim().is_empty());
-        let email = self
-            .git
-            .config("user.email")?
-            .filter(|email| !email.trim().is_empty());
+        let wanted = ["-z", "--get-regexp", r"^user\.(name|email)$"];
+        let done = self.git.ask("config", wanted, b"")?;
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        let last = |key: &str| {
+            let mut lines = text.rsplit('\0').filter_map(|line| line.split_once('\n'));
+            let line = lines.find(|(name, value)| *name == key && !value.trim().is_empty());
+            line.map(|(_, value)| value.to_owned())
+        };
+        let (name, email) = (last("user.name"), last("user.email"));
         Ok(Identity {
             name: name.unwrap_or_else(|| user.clone()),
             email: email.unwrap_or_else(|| format!("{user}@{host}")),

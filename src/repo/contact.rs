@@ -90,12 +90,15 @@ pub fn first_contact(
         hub: hub_tree,
         local: local_tree,
     };
-    let (merged, copies) = merge::merge_trees(place, trees, Base::Given, local_tip, Prefer::Hub)?;
-    let contact = if merged == hub_tree {
+    let merged = merge::merge_trees(place, trees, Base::Given, local_tip, Prefer::Hub)?;
+    let contact = if merged.tree == hub_tree {
         adopted(hub_tip)
     } else {
-        let commit = merge::write(place, merged, hub_tree, &[hub_tip], &copies)?;
-        Contact::Adopted { commit, copies }
+        let commit = merge::write(place, &merged, hub_tree, &[hub_tip])?;
+        Contact::Adopted {
+            commit,
+            copies: merged.copies,
+        }
     };
     identify(place, hub_tip)?;
     Ok(contact)

@@ -15,7 +15,7 @@ use crate::engine::action::Trigger;
 use crate::engine::event::ConflictCopy;
 use crate::fault;
 use crate::git::tree;
-use crate::names::ObjectId;
+use crate::names::{ObjectId, RepoPath};
 
 /// What a merge came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,11 +102,22 @@ fn create(
         hub: tree(hub)?,
         local: tree(local)?,
     };
-    let (merged, copies) = merge_trees(place, trees, history, local, prefer)?;
+    let merged = merge_trees(place, trees, history, local, prefer)?;
     fault::at("merge-tree");
-    let commit = write(place, merged, trees.hub, &[hub, local], &copies)?;
+    let commit = write(place, &merged, trees.hub, &[hub, local])?;
     fault::at("merge-commit");
+    let copies = merged.copies;
     Ok(MergeOutcome::Created { commit, copies })
+}
+
+/// A merged tree with its conflict copies.
+pub(super) struct MergedTree {
+    /// The tree.
+    pub(super) tree: ObjectId,
+    /// The copies in it.
+    pub(super) copies: Vec<ConflictCopy>,
+    /// Submodules that both sides moved; the hub's stand.
+    submodules: Vec<RepoPath>,
 }
 
 /// Merges trees and puts the copies in; `local` is the commit that the losers come from.
@@ -116,7 +127,7 @@ pub(super) fn merge_trees(
     history: Base,
     local: ObjectId,
     prefer: Prefer,
-) -> Result<(ObjectId, Vec<ConflictCopy>), RepoError> {
+) -> Result<MergedTree, RepoError> {
     let resolved = three_way::resolve(place, trees, history, prefer)?;
     for path in &resolved.submodules {
         tracing::warn!(%path, "both sides moved a submodule; the hub's stands");
@@ -129,18 +140,22 @@ pub(super) fn merge_trees(
     } else {
         three_way::build(place, resolved.tree, &edits)?
     };
-    Ok((tree, copies))
+    Ok(MergedTree {
+        tree,
+        copies,
+        submodules: resolved.submodules,
+    })
 }
 
 /// Writes the commit of a merged tree; the message tells what it brings to the hub's history.
 pub(super) fn write(
     place: &Place,
-    tree: ObjectId,
+    merged: &MergedTree,
     hub_tree: ObjectId,
     parents: &[ObjectId],
-    copies: &[ConflictCopy],
 ) -> Result<ObjectId, RepoError> {
-    let changes = tree::differences(&place.objects, Some(hub_tree), Some(tree))?;
+    let MergedTree { tree, copies, .. } = merged;
+    let changes = tree::differences(&place.objects, Some(hub_tree), Some(*tree))?;
     let mut summary = format!("merge {}", message::summary(&changes));
     let added = match copies.len() {
         0 => String::new(),
@@ -148,14 +163,18 @@ pub(super) fn write(
         many => format!(", {many} conflict copies"),
     };
     summary.push_str(&added);
-    let trailers: Vec<(&str, String)> = copies
+    let kept_twice = copies
         .iter()
-        .map(|made| (TRAILER, copies::trailer(&made.path, &made.copy)))
-        .collect();
+        .map(|made| (TRAILER, copies::trailer(&made.path, &made.copy)));
+    let submodules = merged
+        .submodules
+        .iter()
+        .map(|path| ("Autosync-Submodule", path.to_string()));
+    let trailers: Vec<(&str, String)> = kept_twice.chain(submodules).collect();
     let host = &place.settings.host;
     let text = message::message(host, &summary, &changes, Trigger::Merge, &trailers);
     let now = (clock::wall_seconds(), clock::wall_offset());
     Ok(place
         .objects
-        .write_commit(tree, parents, &place.identity()?, now, &text)?)
+        .write_commit(*tree, parents, &place.identity()?, now, &text)?)
 }

@@ -78,7 +78,9 @@ pub(super) fn resolve(
     let (helper, report) = ask_git(place, trees, base, &changes)?;
     let certain = !several;
     let mut paths: Vec<RepoPath> = report.conflicts.keys().cloned().collect();
-    paths.extend(changes.both().map(|(path, _, _)| path.clone()));
+    if !paths.is_empty() {
+        paths.extend(changes.both().map(|(path, _, _)| path.clone()));
+    }
     let policies = helper
         .policies(&paths)?
         .into_iter()

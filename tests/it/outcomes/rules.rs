@@ -572,3 +572,29 @@ fn attributes_at_hostile_places_stay_in_their_directory() {
     assert!(!lab.place.store.join("merge.tree/.GIT").exists());
     assert!(!lab.place.store.join("merge.tree/link").exists());
 }
+
+#[test]
+fn a_submodule_that_both_moved_is_reported_in_the_history() {
+    let lab = Lab::new();
+    let made = lab.merge(&tree("p=&1"), &tree("p=&2"), &tree("p=&3"), Prefer::Hub);
+    assert_eq!(lab.list(made.commit()), tree("p=&2"));
+    let commit = lab.place.objects.commit(made.commit()).unwrap();
+    assert_eq!(commit.trailers("Autosync-Submodule"), ["p"]);
+}
+
+#[test]
+fn commits_are_by_whom_gits_configuration_names_last() {
+    let lab = Lab::new();
+    let git = &lab.place.git;
+    git.call("config", ["--add", "user.name", "Another"], b"")
+        .unwrap();
+    let who = lab.place.identity().unwrap();
+    assert_eq!(
+        (who.name.as_str(), who.email.as_str()),
+        ("Another", "person@home")
+    );
+    git.call("config", ["--unset-all", "user.email"], b"")
+        .unwrap();
+    let email = lab.place.identity().unwrap().email;
+    assert!(email != "person@home" && email.contains('@'), "{email}");
+}
