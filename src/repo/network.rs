@@ -31,6 +31,7 @@ use crate::process::{self, Finished, Patience};
 pub use crate::git::hub::Kind;
 
 mod connected;
+mod nearby;
 mod said;
 
 /// How long the hub may show no progress.
@@ -150,23 +151,28 @@ fn try_fetch(
     terms: &Terms<'_>,
 ) -> Result<Option<ObjectId>, RepoError> {
     let last = remote.last_seen(place)?;
+    let ours = refs::read(&place.git, &place.objects, &place.branch_ref())?;
+    let known: Vec<ObjectId> = last.into_iter().chain(ours).collect();
+    let can_check = !remote.partial && place.objects.library().is_some();
     if let Kind::Path(path) = &remote.kind {
         match hub::look(path, &place.settings.branch)? {
             Look::Tip(Some(tip)) if last == Some(tip) => return Ok(last),
             Look::Tip(None) if last.is_none() => return Ok(None),
             Look::Missing => return Err(RepoError::Blocked(said::no_directory(remote, path))),
-            Look::Tip(Some(tip)) if reaches(place, tip)? => {
-                return settle(place, remote, terms, last, Some(tip));
+            Look::Tip(Some(tip)) if can_check => {
+                if let Some(dir) = hub::locate(path)
+                    && nearby::bring(&place.objects, &dir, tip, &known)
+                {
+                    return settle(place, remote, terms, last, Some(tip));
+                }
             }
             Look::Tip(_) | Look::Unclear => {}
         }
     }
-    let can_pack = matches!(remote.kind, Kind::Path(_) | Kind::Ssh(..))
-        && last.is_some()
-        && !remote.partial
-        && place.objects.library().is_some();
+    let can_pack =
+        matches!(remote.kind, Kind::Path(_) | Kind::Ssh(..)) && last.is_some() && can_check;
     let tip = if can_pack {
-        fetch_pack(place, remote, terms, last)?
+        fetch_pack(place, remote, terms, &known)?
     } else {
         git_fetch(place, remote, terms)?
     };
@@ -175,15 +181,6 @@ fn try_fetch(
         refs::set(&place.git, &place.objects, FETCHED, None)?;
     }
     Ok(tip)
-}
-
-/// Returns whether our branch contains this commit, and so everything that it names is here.
-fn reaches(place: &Place, tip: ObjectId) -> Result<bool, RepoError> {
-    let ours = refs::read(&place.git, &place.objects, &place.branch_ref())?;
-    match ours {
-        Some(ours) if place.objects.contains(tip) => Ok(place.objects.descends(ours, tip)?),
-        Some(_) | None => Ok(false),
-    }
 }
 
 /// Moves the tracking reference to what the hub has, unless a person must look at that first.
@@ -222,7 +219,7 @@ fn fetch_pack(
     place: &Place,
     remote: &Remote,
     terms: &Terms<'_>,
-    last: Option<ObjectId>,
+    known: &[ObjectId],
 ) -> Result<Option<ObjectId>, RepoError> {
     let branch = place.branch_ref();
     let mut command = connected_command(place, remote, terms, "fetch-pack");
@@ -240,8 +237,7 @@ fn fetch_pack(
         Some((id, name)) if name == branch => ObjectId::from_hex(id).map_err(GitError::from)?,
         _ => return Err(git::unparsable("fetch-pack", &done.stdout).into()),
     };
-    let ours = refs::read(&place.git, &place.objects, &branch)?;
-    if connected::is_whole(&place.objects, tip, last.into_iter().chain(ours))? {
+    if connected::is_whole(&place.objects, tip, known)? {
         return Ok(Some(tip));
     }
     // Something that a reference should have held is gone here. git's own fetch asks for it

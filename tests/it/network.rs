@@ -187,7 +187,6 @@ fn a_commit_goes_over_the_hub_and_both_remember_it() {
     assert_eq!(a.push(first), confirmed(first));
     assert_eq!(a.seen(), Some(first));
     assert_eq!(git(&hub, &["rev-parse", "main"]), first.to_string());
-    // The first fetch is by git itself, the second by the plumbing.
     assert_eq!(b.fetch(), Fetched::Tip(Some(first)));
     let second = a.commit(&[first], "two", "2");
     assert_eq!(a.push(second), confirmed(second));
@@ -405,6 +404,42 @@ fn a_fetch_does_not_trust_objects_that_no_reference_held() {
     assert_eq!(b.fetch(), Fetched::Tip(Some(next)));
     git(b.root(), &["fsck", "--strict"]);
     assert_eq!(git(b.root(), &["show", &format!("{next}:two")]), "2");
+}
+
+#[test]
+fn few_new_commits_of_a_path_hub_cost_no_process_and_many_come_in_a_pack() {
+    let World {
+        dir: _dir,
+        hub,
+        a,
+        b,
+    } = world();
+    let root = a.commit(&[], "one", "1");
+    assert_eq!(a.push(root), confirmed(root));
+    assert_eq!(b.fetch(), Fetched::Tip(Some(root)));
+    // Two sides and their merge.
+    let left = a.commit(&[root], "left", "l");
+    let right = a.commit(&[root], "right", "r");
+    let merge = a.commit(&[left, right], "merge", "m");
+    let link = a.commit(&[merge], ".gitignore", "x");
+    assert_eq!(a.push(link), confirmed(link));
+    let config = fs::read(hub.join("config")).unwrap();
+    // No git could serve this hub.
+    fs::write(hub.join("config"), "broken").unwrap();
+    assert_eq!(b.fetch(), Fetched::Tip(Some(link)));
+    git(b.root(), &["fsck", "--strict"]);
+    fs::write(hub.join("config"), config).unwrap();
+    // Special to git, so git brings it.
+    let special = a.commit(&[link], ".gitattributes", "* text\n");
+    assert_eq!(a.push(special), confirmed(special));
+    assert_eq!(b.fetch(), Fetched::Tip(Some(special)));
+    let mut tip = special;
+    for count in 0..150 {
+        tip = a.commit(&[tip], "file", &count.to_string());
+    }
+    assert_eq!(a.push(tip), confirmed(tip));
+    assert_eq!(b.fetch(), Fetched::Tip(Some(tip)));
+    git(b.root(), &["fsck", "--strict"]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ const MANY: usize = 5_000;
 pub(super) fn is_whole(
     objects: &Objects,
     tip: ObjectId,
-    known: impl IntoIterator<Item = ObjectId>,
+    known: &[ObjectId],
 ) -> Result<bool, GitError> {
     let Some(repo) = objects.library() else {
         return Ok(false);
@@ -34,11 +34,7 @@ pub(super) fn is_whole(
     }
 }
 
-fn walk(
-    repo: &Repository,
-    tip: ObjectId,
-    known: impl IntoIterator<Item = ObjectId>,
-) -> Result<bool, git2::Error> {
+fn walk(repo: &Repository, tip: ObjectId, known: &[ObjectId]) -> Result<bool, git2::Error> {
     let odb = repo.odb()?;
     // Another process wrote what we look for.
     odb.refresh()?;
