@@ -388,10 +388,22 @@ fn unquote(text: &str) -> Option<(Vec<u8>, &str)> {
 /// Returns the conflict copies that merges made and that still stand in the tree of `tip`, newest
 /// first.
 pub fn conflicts(place: &Place, tip: ObjectId) -> Result<Vec<ConflictCopy>, RepoError> {
+    conflicts_since(place, tip, None)
+}
+
+/// As [`conflicts`], of the merges that `tip` contains and `since` does not. Costs what lies
+/// between them, not the whole history.
+pub fn conflicts_since(
+    place: &Place,
+    tip: ObjectId,
+    since: Option<ObjectId>,
+) -> Result<Vec<ConflictCopy>, RepoError> {
     let mut command = place.git.command("log");
     command.args(["--format=%H", "--fixed-strings"]);
     command.arg(format!("--grep={TRAILER}: "));
-    command.args(["--end-of-options", &tip.to_string()]);
+    command.arg(tip.to_string());
+    command.args(since.map(|since| format!("^{since}")));
+    command.arg("--");
     let out = run(&mut command, b"", LOCAL, "log")?.stdout;
     let tree = place.objects.commit(tip)?.tree;
     let mut seen = BTreeSet::new();

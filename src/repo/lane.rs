@@ -126,6 +126,12 @@ impl Folder {
     }
 
     fn run_apply(&mut self, target: ObjectId, approved: bool) -> Applied {
+        let before = refs::read(
+            &self.place.git,
+            &self.place.objects,
+            &self.place.branch_ref(),
+        );
+        let before = before.ok().flatten();
         let done = self.check_root(false).and_then(|()| {
             apply::apply(
                 &self.place,
@@ -139,7 +145,7 @@ impl Folder {
             Ok(mut applied) => {
                 if applied.blocked.is_none() {
                     self.view_tip = applied.tip;
-                    applied.copies = self.copies_of(target).unwrap_or_default();
+                    applied.copies = self.copies_of(target, before).unwrap_or_default();
                 }
                 applied
             }
@@ -153,8 +159,13 @@ impl Folder {
         }
     }
 
-    fn copies_of(&self, target: ObjectId) -> Result<Vec<ConflictCopy>, RepoError> {
-        copies::conflicts(&self.place, target)
+    /// Returns the conflict copies that came in between two tips.
+    fn copies_of(
+        &self,
+        target: ObjectId,
+        before: Option<ObjectId>,
+    ) -> Result<Vec<ConflictCopy>, RepoError> {
+        copies::conflicts_since(&self.place, target, before)
     }
 
     /// Repacks the folder if git thinks that it is worth it.

@@ -7,7 +7,7 @@ use autosync::git::objects::Kind;
 use autosync::git::tree::{Edits, Entry, FILE, SYMLINK};
 use autosync::git::{LOCAL, run};
 use autosync::names::{ObjectId, RepoPath};
-use autosync::repo::copies::conflicts;
+use autosync::repo::copies::{conflicts, conflicts_since};
 use autosync::repo::merge::{MergeOutcome, Prefer, merge, merge_with_base};
 use autosync::repo::{Place, Policy, Settings};
 
@@ -475,6 +475,10 @@ fn conflicts_are_listed_while_their_copies_stand() {
         .collect();
     let tip = lab.commit("laptop", &later, &[commit]);
     assert_eq!(conflicts(&lab.place, tip).unwrap(), copies[1..]);
+    let since = |older| conflicts_since(&lab.place, tip, Some(older)).unwrap();
+    assert_eq!(since(commit), []);
+    let parents = lab.place.objects.commit(commit).unwrap().parents;
+    assert_eq!(since(parents[1]), copies[1..]);
 }
 
 #[test]
