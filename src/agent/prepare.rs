@@ -404,8 +404,12 @@ pub fn next_host_line(hub: &str, root: &Path, host: &str) -> String {
     };
     match hub_path(hub) {
         Some(path) => {
-            let user = std::env::var("USER").unwrap_or_else(|_| "USER".to_owned());
-            format!("autosync clone ssh://{user}@{host}{} {dir}", show(&path))
+            // Without a name ssh takes that of the user who types the line.
+            let named = ["USER", "LOGNAME"]
+                .iter()
+                .find_map(|name| std::env::var(name).ok());
+            let user = named.map_or_else(String::new, |user| format!("{user}@"));
+            format!("autosync clone ssh://{user}{host}{} {dir}", show(&path))
         }
         None => format!("autosync clone {} {dir}", public_url(hub)),
     }

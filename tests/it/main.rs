@@ -9,6 +9,7 @@ mod control;
 mod git_bench;
 mod network;
 mod outcomes;
+mod readme;
 mod snapshot;
 mod ssh;
 mod support;
