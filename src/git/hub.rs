@@ -13,11 +13,16 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::ssh::{self, Server};
-use super::{GitError, LOCAL, bare_command, run};
+use super::{Git, GitError, LOCAL, bare_command, run};
 use crate::config::hub_is_path;
 use crate::names::ObjectId;
+use crate::process::Patience;
+
+/// How long a repack may work without a word.
+const SILENT_WORK: Patience = Patience::Total(Duration::from_secs(4 * 3600));
 
 /// How a hub is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +172,7 @@ pub fn create(path: &Path, branch: &str, shared: bool) -> Result<(), GitError> {
     let config = fresh.join("config");
     let settings = b"[core]\n\tfsync = all\n\tfsyncMethod = fsync\n\
         [receive]\n\tfsckObjects = true\n\tdenyNonFastForwards = true\n\tautogc = false\n\
-        [gc]\n\tauto = 0\n";
+        [gc]\n\tauto = 0\n[autosync]\n\tmade = true\n";
     let mut text = fs::read(&config).map_err(|error| GitError::io(&config, error))?;
     text.extend_from_slice(settings);
     fs::write(&config, text).map_err(|error| GitError::io(&config, error))?;
@@ -177,6 +182,46 @@ pub fn create(path: &Path, branch: &str, shared: bool) -> Result<(), GitError> {
         .map_err(|error| GitError::io(&fresh, error))?;
     fs::rename(&fresh, path).map_err(|error| GitError::io(path, error))?;
     sync_dir(parent)
+}
+
+/// Repacks a hub that [`create`] made, if that is worth it and nobody else is at it. A hub of
+/// somebody else's making is left to its own rules.
+///
+/// Returns whether it was repacked.
+pub fn maintain(path: &Path) -> Result<bool, GitError> {
+    let Some(dir) = locate(path) else {
+        return Ok(false);
+    };
+    let objects = dir.join("objects");
+    if !is_worth_a_repack(&objects) {
+        return Ok(false);
+    }
+    let hub = Git::bare(&dir);
+    if hub.config("autosync.made")?.as_deref() != Some("true") {
+        return Ok(false);
+    }
+    let lock = fs::File::open(&objects).map_err(|error| GitError::io(&objects, error))?;
+    if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(false);
+    }
+    let mut command = hub.command("repack");
+    command.args(["-d", "-l", "-q", "--geometric=2"]);
+    run(&mut command, b"", SILENT_WORK, "repack")?;
+    Ok(true)
+}
+
+/// Whether there are about 1,500 loose objects, or more than 20 packs.
+fn is_worth_a_repack(objects: &Path) -> bool {
+    let count = |dir: &str, of: &str| {
+        fs::read_dir(objects.join(dir)).map_or(0, |entries| {
+            entries
+                .filter_map(Result::ok)
+                .filter(|entry| entry.file_name().as_bytes().ends_with(of.as_bytes()))
+                .count()
+        })
+    };
+    // Ids are evenly spread, so one of 256 directories tells.
+    count("17", "") > 6 || count("pack", ".pack") > 20
 }
 
 fn make_durable_dirs(dir: &Path) -> Result<(), GitError> {
@@ -239,6 +284,41 @@ mod tests {
         git(&path, &["update-ref", "refs/heads/trunk", &id.to_string()]);
         create(&path, "main", false).unwrap();
         assert_eq!(look(&path, "trunk").unwrap(), Look::Tip(Some(id)));
+    }
+
+    #[test]
+    fn only_a_hub_of_ours_with_much_in_it_is_repacked() {
+        let place = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (place.path().join("ours"), place.path().join("theirs"));
+        create(&ours, "main", false).unwrap();
+        assert!(!maintain(&ours).unwrap());
+        git(place.path(), &["init", "-q", "--bare", "theirs"]);
+        for hub in [&ours, &theirs] {
+            // Objects of which many begin with 17.
+            let mut count = 0;
+            let mut lines = Vec::new();
+            for number in 0.. {
+                let text = format!("{number}");
+                let id = git2::Oid::hash_object(git2::ObjectType::Blob, text.as_bytes()).unwrap();
+                if id.as_bytes()[0] == 0x17 {
+                    let file = place.path().join(&text);
+                    fs::write(&file, &text).unwrap();
+                    lines.push(format!("{}\n", file.display()));
+                    count += 1;
+                }
+                if count > 6 {
+                    break;
+                }
+            }
+            let mut command = Git::bare(hub).command("hash-object");
+            command.args(["-w", "--stdin-paths"]);
+            run(&mut command, lines.concat().as_bytes(), LOCAL, "test").unwrap();
+        }
+        assert!(!maintain(&theirs).unwrap());
+        assert!(maintain(&ours).unwrap());
+        assert!(!maintain(&ours).unwrap());
+        assert_eq!(git(&ours, &["count-objects"]), "0 objects, 0 kilobytes");
+        assert!(!maintain(&place.path().join("none")).unwrap());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::contact::{self, Contact};
 use super::copies;
 use super::folder::Folder;
 use super::merge::{self, MergeOutcome, Prefer};
-use super::network::Remote;
+use super::network::{Kind, Remote};
 use super::snapshot::{Request, snapshot};
 use super::{RepoError, apply};
 use crate::engine::action::{Job, Scope, Trigger};
@@ -17,7 +17,7 @@ use crate::engine::event::{
     Applied, Code, ConflictCopy, Event, Fetched, Merged, Pushed, Recovered, Recovery, Snapshotted,
     Trouble,
 };
-use crate::git::refs;
+use crate::git::{hub, refs};
 use crate::names::ObjectId;
 
 impl Folder {
@@ -168,7 +168,7 @@ impl Folder {
         copies::conflicts_since(&self.place, target, before)
     }
 
-    /// Repacks the folder if git thinks that it is worth it.
+    /// Repacks the folder if git thinks that it is worth it, and its hub if we made that.
     fn run_maintain(&mut self) -> Result<(), RepoError> {
         let mut command = self.place.git.command("-c");
         command.args([
@@ -187,6 +187,11 @@ impl Folder {
             "--quiet",
         ]);
         crate::git::run(&mut command, b"", crate::git::LOCAL, "maintenance")?;
+        if let Some(remote) = Remote::of(&self.place)?
+            && let Kind::Path(path) = &remote.kind
+        {
+            hub::maintain(path)?;
+        }
         Ok(())
     }
 }
