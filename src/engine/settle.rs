@@ -282,12 +282,17 @@ impl Settle {
             .unwrap_or(Motion::new(now));
         let base = self.windows.quiet.max(Duration::from_millis(50));
         let wait = base.saturating_mul(1 << old.busy.min(12)).min(BUSY_MAX);
+        let seen_since = self.paths.get(path).copied();
         let motion = self.paths.entry(path.clone()).or_insert(Motion {
             last: now,
             probed: old.open,
             ..old
         });
         motion.first = motion.first.min(old.first);
+        if seen_since.is_some_and(|m| !m.open) {
+            // It was closed while the snapshot looked: what was busy is over.
+            return;
+        }
         motion.busy = old.busy.saturating_add(1);
         motion.busy_until = now + wait;
     }

@@ -42,11 +42,14 @@ impl Motion {
             ChangeKind::Closed | ChangeKind::Subtree => {
                 self.open = false;
                 self.removed = false;
+                self.busy = 0;
                 self.busy_until = Moment::default();
             }
             ChangeKind::Removed => {
                 self.open = false;
                 self.removed = true;
+                self.busy = 0;
+                self.busy_until = Moment::default();
             }
             ChangeKind::Attributes => {}
         }

@@ -381,3 +381,23 @@ fn a_removal_inside_its_window_is_never_taken() {
     assert_eq!(settle.take_all(at(149)), None);
     assert!(settle.take_all(at(150)).is_some());
 }
+
+#[test]
+fn a_file_that_is_closed_while_a_snapshot_finds_it_busy_waits_no_longer() {
+    let mut settle = Settle::new(Windows::default());
+    let path = RepoPath::new("f").unwrap();
+    settle.note(at(0), &change("f", ChangeKind::Attributes));
+    let mut now = at(0);
+    for _ in 0..6 {
+        now = settle.ripe_at().unwrap();
+        let batch = settle.take_ripe(now).unwrap();
+        settle.give_back_busy(now, Some(&batch), &path);
+    }
+    assert!(settle.waits_for_others());
+    now = settle.ripe_at().unwrap();
+    let batch = settle.take_ripe(now).unwrap();
+    settle.note(now, &change("f", ChangeKind::Closed));
+    settle.give_back_busy(now, Some(&batch), &path);
+    assert!(!settle.waits_for_others());
+    assert_eq!(settle.ripe_at(), Some(now + Duration::from_millis(150)));
+}
