@@ -44,7 +44,7 @@ pub use report::FolderBasics;
 pub use settings::{Mode, PushWindows, Settings};
 
 use action::{Action, Trigger};
-use event::{Event, Request, Trouble};
+use event::{ConflictCopy, Event, Request, Trouble};
 use lanes::Lanes;
 use notice::Bell;
 use receiving::{Made, Receiving};
@@ -93,16 +93,22 @@ pub struct Engine {
     fetch: Option<FetchWhy>,
     /// A push may start: its window is over.
     push_now: bool,
-    /// Since when the hub lacks our tip.
+    /// Since when the hub lacks our tip, and how many commits came since.
     unpushed_since: Option<Moment>,
+    unpushed: usize,
     /// How often the hub refused us because others were first.
     rejections: u32,
+    /// The copies in the merge that was made last, and in merges that will be applied.
+    made_copies: Vec<ConflictCopy>,
+    coming_copies: Vec<ConflictCopy>,
+    /// The commit that the bell rang for last.
+    announced: Option<ObjectId>,
     /// A confirmed push that could not be announced before the identity was known.
     unannounced: Option<ObjectId>,
     /// How many commits came since the last maintenance, and when the last one did.
     since_maintenance: u32,
 
-    paused: Option<Pause>,
+    paused: bool,
     stopping: bool,
     /// A person asked for a push and a receive that are otherwise manual.
     asked_push: bool,
@@ -162,12 +168,6 @@ enum FetchWhy {
     Due,
 }
 
-/// A pause that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pause {
-    since: Moment,
-}
-
 impl Engine {
     /// Creates the engine of a folder. Its first action is to recover, then it looks at
     /// everything and asks the hub.
@@ -198,10 +198,14 @@ impl Engine {
             fetch: Some(FetchWhy::Due),
             push_now: false,
             unpushed_since: None,
+            unpushed: 0,
             rejections: 0,
+            made_copies: Vec::new(),
+            coming_copies: Vec::new(),
+            announced: None,
             unannounced: None,
             since_maintenance: 0,
-            paused: None,
+            paused: false,
             stopping: false,
             asked_push: false,
             asked_receive: false,
@@ -285,7 +289,7 @@ impl Engine {
 
     /// Returns whether nothing is going on and nothing is about to: both lanes idle, no change
     /// and no push waiting. The slow timers (poll, rescan, maintenance) do not count, and what
-    /// is held or paused is not about to happen.
+    /// is held, paused or waits for somebody to close a file is not about to happen.
     pub fn is_idle(&self) -> bool {
         self.actions.is_empty() && self.is_quiet()
     }
@@ -296,13 +300,14 @@ impl Engine {
         if !self.lanes.is_free() {
             return false;
         }
-        if self.paused.is_some() || self.stopping {
+        if self.paused || self.stopping {
             return true;
         }
         if !self.recovered || self.outages.is_retrying() {
             return self.is_held_up();
         }
-        let tree = self.settle.is_empty() && self.scan.is_none() || self.is_stopped(Site::Snapshot);
+        let tree = self.settle.waits_for_others() && self.scan.is_none()
+            || self.is_stopped(Site::Snapshot);
         let receive = !self.wants_merge()
             && self.receiving == Receiving::Idle
             && !self.release
@@ -319,7 +324,7 @@ impl Engine {
     pub fn is_synced(&self) -> bool {
         let published = !self.settings.has_hub
             || self.hub.was_asked() && self.tip == self.hub.tip() && self.outages.worst().is_none();
-        self.is_idle() && self.paused.is_none() && self.trouble().is_none() && published
+        self.is_idle() && !self.paused && self.trouble().is_none() && published
     }
 
     /// Returns the gravest trouble that goes on.

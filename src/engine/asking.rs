@@ -3,7 +3,7 @@
 use super::action::Trigger;
 use super::event::{Recovery, Request, RescanWhy};
 use super::timer::{Moment, Site, Timer};
-use super::{Engine, FetchWhy, Hub, Pause};
+use super::{Engine, FetchWhy, Hub};
 
 impl Engine {
     pub(super) fn on_identified(&mut self, id: String) {
@@ -25,7 +25,7 @@ impl Engine {
                 self.push_now = true;
             }
             Request::Pause(limit) => {
-                self.paused = Some(Pause { since: now });
+                self.paused = true;
                 self.timers.clear(Timer::Resume);
                 if let Some(limit) = limit {
                     self.timers.set(Timer::Resume, now + limit);
@@ -33,7 +33,7 @@ impl Engine {
             }
             Request::Resume => {
                 self.timers.clear(Timer::Resume);
-                if self.paused.take().is_some() {
+                if std::mem::take(&mut self.paused) {
                     self.want_scan(Trigger::Scan);
                     self.want_fetch(FetchWhy::Due);
                 }

@@ -204,6 +204,7 @@ impl Engine {
             return;
         }
         self.tip = Some(tip);
+        self.unpushed += 1;
         self.bell.know(tip);
         self.plan_push(now);
     }

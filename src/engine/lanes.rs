@@ -88,17 +88,18 @@ impl Lanes {
 impl Engine {
     /// Starts whatever may start now.
     pub(super) fn advance(&mut self, now: Moment) {
-        if !self.stopping && self.paused.is_none() {
+        if !self.stopping && !self.paused {
             self.advance_tree(now);
             self.advance_network(now);
         }
+        self.end_asking();
         self.note_state(now);
     }
 
     /// Whether a snapshot of what is ripe may start.
     pub(super) fn may_snapshot(&self) -> bool {
         !self.stopping
-            && self.paused.is_none()
+            && !self.paused
             && self.recovered
             && self.lanes.tree_is_free()
             && !self.timers.is_set(Timer::Retry(Site::Snapshot))
@@ -284,7 +285,7 @@ impl Engine {
 
     /// Repacks when the folder has been without a commit for a while and it is worth it.
     pub(super) fn maintain(&mut self, now: Moment) {
-        if !self.is_quiet() || self.paused.is_some() || self.stopping || !self.recovered {
+        if !self.is_quiet() || self.paused || self.stopping || !self.recovered {
             let wait = self
                 .rng
                 .jitter(self.settings.maintain_after.max(A_MOMENT), 0.5, 1.0);

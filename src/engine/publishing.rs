@@ -46,6 +46,7 @@ impl Engine {
     pub(super) fn plan_push(&mut self, now: Moment) {
         if self.tip == self.hub.tip() {
             self.unpushed_since = None;
+            self.unpushed = 0;
             self.push_now = false;
             self.timers.clear(Timer::Push);
             self.rejections = 0;
@@ -107,9 +108,9 @@ impl Engine {
         self.announce(commit);
         self.merge_is_on_hub(commit);
         self.unpushed_since = (self.tip != Some(commit)).then_some(now);
+        self.unpushed = self.unpushed.min(1);
         if self.tip == Some(commit) {
             self.plan_push(now);
-            self.asked_push = false;
         }
     }
 
@@ -122,6 +123,7 @@ impl Engine {
                 ..
             } if merge == commit => {
                 self.made = None;
+                self.coming_copies.append(&mut self.made_copies);
                 self.receiving = if self.tip == onto {
                     Receiving::Ready {
                         target: commit,
@@ -139,6 +141,7 @@ impl Engine {
             | Receiving::Applying { .. } => {
                 if self.made.is_some_and(|made| made.commit == commit) {
                     self.made = None;
+                    self.coming_copies.append(&mut self.made_copies);
                 } else {
                     self.contained = Some(commit);
                 }
@@ -184,6 +187,17 @@ impl Engine {
         }
     }
 
+    /// What a person asked for is done once everything was looked at, here and at the hub.
+    pub(super) fn end_asking(&mut self) {
+        let looked = self.lanes.is_free() && self.scan.is_none() && self.fetch.is_none();
+        if looked && self.tip == self.hub.tip() {
+            self.asked_push = false;
+        }
+        if looked && !self.wants_merge() && self.receiving == Receiving::Idle {
+            self.asked_receive = false;
+        }
+    }
+
     /// Rings the bell for a push that was confirmed.
     pub(super) fn announce(&mut self, commit: ObjectId) {
         let Some(id) = &self.id else {
@@ -197,6 +211,7 @@ impl Engine {
             host: self.settings.host.clone(),
             sequence: self.bell.next_sequence(),
         };
+        self.announced = Some(commit);
         self.counters.notices_sent += 1;
         self.actions.push_back(Action::Announce(notice));
     }

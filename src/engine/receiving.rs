@@ -228,9 +228,6 @@ impl Engine {
         } else if !self.timers.is_set(Timer::Push) {
             self.push_now = true;
         }
-        if !self.wants_merge() {
-            self.asked_receive = false;
-        }
     }
 
     /// A merge that waits for the hub is of no use once the hub has something else.
@@ -265,14 +262,14 @@ impl Engine {
                 self.contained = Some(hub);
                 self.made = None;
                 self.push_now = self.tip != self.hub.tip();
-                self.asked_receive = false;
             }
             Merged::FastForward { target } => {
                 self.made = None;
                 self.receiving = Receiving::Ready { target, hub };
             }
-            Merged::Created { commit, copies: _ } => {
+            Merged::Created { commit, copies } => {
                 self.counters.merges += 1;
+                self.made_copies = copies;
                 self.publish_or_apply(now, commit, hub);
             }
             Merged::Blocked(trouble) => self.failed(now, Site::Receive, trouble),
@@ -285,6 +282,7 @@ impl Engine {
             return;
         }
         if !self.publishes() {
+            self.coming_copies.append(&mut self.made_copies);
             self.receiving = Receiving::Ready {
                 target: commit,
                 hub,
@@ -356,10 +354,14 @@ impl Engine {
         self.end_pause(Site::Snapshot);
         if let Some(hub) = hub {
             self.contained = Some(hub);
-            self.asked_receive = false;
         }
         if approved {
             self.approved_apply = false;
+        }
+        let ours = outcome.host.as_ref() == Some(&self.settings.host);
+        if moved && ours && self.tip == self.hub.tip() && self.announced != self.tip {
+            // A merge of ours whose push was answered to nobody, because the agent was killed.
+            self.announce(target);
         }
         if moved {
             self.counters.applies += 1;
@@ -368,7 +370,18 @@ impl Engine {
         self.tell_applied(now, target, moved, outcome);
     }
 
-    fn tell_applied(&mut self, now: Moment, target: ObjectId, moved: bool, outcome: Applied) {
+    fn tell_applied(&mut self, now: Moment, target: ObjectId, moved: bool, mut outcome: Applied) {
+        // Copies that this host made itself are told when they are in the tree.
+        let ours = if moved {
+            std::mem::take(&mut self.coming_copies)
+        } else {
+            Vec::new()
+        };
+        for copy in ours {
+            if !outcome.copies.contains(&copy) {
+                outcome.copies.push(copy);
+            }
+        }
         self.record.applied(now, target, moved, &outcome);
         if outcome.count > 0 {
             self.actions.push_back(Action::Tell(Tell::Received {

@@ -159,7 +159,8 @@ impl Record {
 }
 
 fn remember(reasons: &mut Reasons, waiting: Vec<Waiting>) {
-    for Waiting { path, why } in waiting.into_iter().take(MOST) {
+    let room = MOST.saturating_sub(reasons.len());
+    for Waiting { path, why } in waiting.into_iter().take(room) {
         reasons.insert(path, why);
     }
 }
@@ -224,7 +225,11 @@ impl Engine {
             published: self.is_published(),
             pending: Pending {
                 paths: self.settle.len(),
-                commits: usize::from(self.settings.has_hub && !self.is_published()),
+                commits: if self.settings.has_hub {
+                    self.unpushed
+                } else {
+                    0
+                },
             },
             held: record.held().map(held_status).collect(),
             deferred: record
@@ -263,7 +268,7 @@ impl Engine {
 
     /// What the folder is doing, which trouble, a sentence and what to do.
     fn state(&self) -> (State, Code, String, String) {
-        if self.paused.is_some() {
+        if self.paused {
             let hint = "Run `autosync resume` to go on.".to_owned();
             let message = "paused as you asked".to_owned();
             return (State::Paused, Code::Paused, message, hint);

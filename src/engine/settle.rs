@@ -40,6 +40,9 @@ const COMPANY: u32 = 3;
 /// whether somebody still has it open: its close may have been missed.
 const PROBE: Duration = Duration::from_secs(10);
 
+/// A path that was in motion so often is not going to be done soon.
+const SOON: u32 = 3;
+
 /// The longest wait before a path that was in motion is looked at again.
 const BUSY_MAX: Duration = Duration::from_secs(60);
 
@@ -166,6 +169,11 @@ impl Settle {
     /// Returns whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty() && self.everything.is_none()
+    }
+
+    /// Returns whether all that waits are files that somebody else has open or in motion.
+    pub fn waits_for_others(&self) -> bool {
+        self.motions().all(|(_, m)| m.open || m.busy > SOON)
     }
 
     /// Returns how many paths wait; "everything" counts as one.

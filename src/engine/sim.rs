@@ -90,6 +90,9 @@ struct World {
     lossy: u64,
     trace: Vec<String>,
     announced: usize,
+    /// How many steps of jobs were done, and what happens just before a certain one.
+    steps: usize,
+    strike: Option<(usize, usize, Op)>,
 }
 
 /// The names that users write to; more exist once there are conflict copies.
@@ -115,6 +118,8 @@ impl World {
             lossy,
             trace: Vec::new(),
             announced: 0,
+            steps: 0,
+            strike: None,
             shared: Shared::new(seed, mutant),
         };
         for host in 0..hosts {
@@ -171,6 +176,12 @@ impl World {
     }
 
     fn arrive(&mut self, item: Item) {
+        if matches!(item, Item::StepTree(..) | Item::StepNet(..)) {
+            self.steps += 1;
+            if let Some((_, host, op)) = self.strike.take_if(|strike| strike.0 + 1 == self.steps) {
+                self.turn(host, op);
+            }
+        }
         match item {
             Item::Turn(host, op) => self.turn(host, op),
             Item::Start(host) => self.start(host),

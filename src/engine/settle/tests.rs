@@ -387,14 +387,13 @@ fn a_file_that_is_closed_while_a_snapshot_finds_it_busy_waits_no_longer() {
     let mut settle = Settle::new(Windows::default());
     let path = RepoPath::new("f").unwrap();
     settle.note(at(0), &change("f", ChangeKind::Attributes));
-    let mut now = at(0);
     for _ in 0..6 {
-        now = settle.ripe_at().unwrap();
+        let now = settle.ripe_at().unwrap();
         let batch = settle.take_ripe(now).unwrap();
         settle.give_back_busy(now, Some(&batch), &path);
     }
     assert!(settle.waits_for_others());
-    now = settle.ripe_at().unwrap();
+    let now = settle.ripe_at().unwrap();
     let batch = settle.take_ripe(now).unwrap();
     settle.note(now, &change("f", ChangeKind::Closed));
     settle.give_back_busy(now, Some(&batch), &path);

@@ -6,6 +6,10 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRu
 use super::history::Mutant;
 use super::{Op, Turn, World};
 
+/// With every notice heard and nothing out of order, hosts agree within the windows, which a
+/// burst and a restless file make longer, and five seconds.
+const PROMISED: u64 = 15;
+
 /// One case: the turns, how many hosts there are and at how many of them somebody works.
 #[derive(Debug, Clone)]
 struct Plan {
@@ -61,7 +65,14 @@ fn run(plan: &Plan, mutant: Mutant) -> (Vec<String>, World) {
     world.play(&plan.turns);
     world.mend();
     // A lost notice costs a poll, a link that was down a back-off.
-    let patience = if plan.lossy == 0 { 90 } else { 800 };
+    let faults = |turn: &Turn| matches!(turn.op, Op::Kill | Op::Link | Op::Rebase);
+    let patience = if plan.lossy > 0 {
+        800
+    } else if plan.turns.iter().any(faults) {
+        90
+    } else {
+        PROMISED
+    };
     world.run_until_synced(patience);
     let alone = (plan.writers == 1).then(|| world.hosts[0].tree.clone());
     let mut wrong = world.judge();
@@ -83,7 +94,7 @@ fn runner(cases: u32) -> TestRunner {
     let config = Config {
         cases,
         failure_persistence: None,
-        max_shrink_iters: 20_000,
+        max_shrink_iters: 5_000,
         ..Config::default()
     };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
@@ -121,7 +132,8 @@ fn the_same_seed_gives_the_same_run() {
 
 /// Whether the oracle notices a mutant within so many cases.
 fn is_noticed(mutant: Mutant) -> bool {
-    let outcome = runner(150).run(&plan(), |plan| {
+    let mut runner = runner(150);
+    let outcome = runner.run(&plan(), |plan| {
         let (wrong, _) = run(&plan, mutant);
         prop_assert!(wrong.is_empty());
         Ok(())
@@ -142,4 +154,47 @@ fn the_oracle_notices_an_apply_that_does_not_look() {
 #[test]
 fn the_oracle_notices_that_a_kept_path_reverts_what_came() {
     assert!(is_noticed(Mutant::NoBases));
+}
+
+/// A conflict between two hosts, and one thing that happens just before a certain step of a job.
+fn strike(step: usize, host: usize, op: Option<Op>) -> (Vec<String>, usize) {
+    let mut world = World::new(7, 2, 0, Mutant::None);
+    world.strike = op.map(|op| (step, host, op));
+    let turns = [
+        (0, 0, Op::Write { file: 0, line: 3 }),
+        (0, 0, Op::Write { file: 1, line: 3 }),
+        (3_000, 0, Op::Write { file: 0, line: 0 }),
+        (20, 1, Op::Write { file: 0, line: 1 }),
+        (0, 1, Op::Write { file: 1, line: 2 }),
+        (0, 0, Op::Write { file: 1, line: 2 }),
+        (0, 0, Op::Write { file: 2, line: 3 }),
+    ];
+    let turns = turns.map(|(wait, host, op)| Turn { wait, host, op });
+    world.play(&turns);
+    world.run_for(4);
+    world.mend();
+    world.run_until_synced(90);
+    (world.judge(), world.steps)
+}
+
+#[test]
+fn whatever_happens_before_any_one_step_nothing_is_lost() {
+    let (wrong, steps) = strike(0, 0, None);
+    assert_eq!(wrong, [""; 0]);
+    assert!(steps > 60, "{steps}");
+    for step in 0..steps {
+        for host in 0..2 {
+            for op in [
+                Op::Write { file: 0, line: 0 },
+                Op::Write { file: 1, line: 3 },
+                Op::WriteOpen { file: 0, line: 2 },
+                Op::Delete { file: 1 },
+                Op::Rename { file: 0, to: 2 },
+                Op::Kill,
+            ] {
+                let (wrong, _) = strike(step, host, Some(op));
+                assert_eq!(wrong, [""; 0], "{op:?} on {host} before step {step}");
+            }
+        }
+    }
 }

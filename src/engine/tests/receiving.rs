@@ -1,6 +1,7 @@
 //! What others pushed: notices, merges, applies.
 
 use super::*;
+use crate::engine::event::ConflictCopy;
 
 /// The hub is at commit 9 and the fetch said so.
 fn heard_of_nine() -> Folder {
@@ -266,4 +267,84 @@ fn the_hub_is_polled_slower_while_a_transport_is_live() {
     });
     let polled = fetches_in(&mut folder, 600);
     assert!((9..=11).contains(&polled), "{polled}");
+}
+
+#[test]
+fn a_conflict_that_this_host_merged_is_told_once_when_it_is_in_the_tree() {
+    let mut folder = heard_of_nine();
+    let copy = ConflictCopy {
+        path: path("a"),
+        copy: path("a (conflict laptop)"),
+        host: "laptop".to_owned(),
+        since: String::new(),
+    };
+    folder.event(Event::Merged(Merged::Created {
+        commit: oid(10),
+        copies: vec![copy.clone()],
+    }));
+    folder.confirmed(10);
+    assert_eq!(folder.tells(), [Tell::Pushed(oid(10))]);
+    folder.event(Event::Applied(Applied {
+        tip: Some(oid(10)),
+        copies: vec![copy.clone()],
+        ..Applied::default()
+    }));
+    assert_eq!(folder.tells(), [Tell::Conflict(vec![copy.clone()])]);
+    assert_eq!(folder.status().conflicts.len(), 1);
+
+    folder.saved("a (conflict laptop)");
+    folder.pass(500);
+    folder.committed(11, &["a (conflict laptop)"]);
+    assert_eq!(folder.status().conflicts, [], "somebody saw to it");
+}
+
+#[test]
+fn a_push_whose_answer_never_came_is_announced_once_the_hub_shows_it() {
+    let mut folder = Folder::quiet();
+    folder.edit(2, "a");
+    folder.event(Event::Pushed(Pushed::Failed(unreachable())));
+    folder.actions();
+    folder.event(Event::Asked(Request::Sync));
+    folder.snapshotted(Snapshotted::default());
+    folder.actions();
+    folder.fetched(2);
+    let actions = folder.actions();
+    assert!(
+        matches!(&actions[..], [Action::Announce(notice)] if notice.commit == Some(oid(2))),
+        "{actions:?}"
+    );
+    assert!(folder.engine.is_synced());
+}
+
+#[test]
+fn a_manual_push_happens_when_asked_and_then_no_more() {
+    let mut folder = Folder::quiet_with(Settings {
+        push_mode: Mode::Manual,
+        ..settings()
+    });
+    folder.edit(2, "a");
+    folder.pass(20_000);
+    assert_eq!(folder.jobs(), []);
+    folder.event(Event::Asked(Request::Sync));
+    folder.snapshotted(Snapshotted::default());
+    folder.fetched(1);
+    assert_eq!(
+        folder.jobs(),
+        [look_at_everything(Trigger::Asked), Job::Fetch, push(2)]
+    );
+    folder.confirmed(2);
+    folder.pass(10_000);
+    folder.edit(3, "a");
+    folder.pass(20_000);
+    assert_eq!(folder.jobs(), []);
+}
+
+#[test]
+fn a_file_that_somebody_keeps_open_does_not_keep_the_folder_from_being_idle() {
+    let mut folder = Folder::quiet();
+    folder.change("db", ChangeKind::Written);
+    assert!(folder.engine.is_idle());
+    assert_eq!(folder.status().pending.paths, 1);
+    folder.saved("db");
+    assert!(!folder.engine.is_idle());
 }
