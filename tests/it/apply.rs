@@ -3,4 +3,5 @@
 
 mod kill;
 mod plain;
+mod race;
 mod world;
