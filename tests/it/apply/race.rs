@@ -374,10 +374,13 @@ fn race(disk: &Path, name: &str, before: &Is, after: &Is, deed: Deed) {
 }
 
 fn race_all(name: &str, before: &Is, after: &Is) {
-    for disk in disks() {
-        for deed in DEEDS {
-            race(&disk, name, before, after, *deed);
-        }
+    let disks = disks();
+    for deed in DEEDS {
+        race(disks.last().unwrap(), name, before, after, *deed);
+    }
+    // What depends on the disk: leases, inodes that are used again, directories.
+    for deed in [Deed::SaveByRename, Deed::WriteLater, Deed::MoveDirectory] {
+        race(&disks[0], name, before, after, deed);
     }
 }
 
