@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::clock;
-use crate::engine::action::{Job, Lane};
+use crate::engine::action::{Job, Lane, Scope};
 use crate::engine::event::{
     Applied, Change, ChangeKind, Code, Event, Fetched, Merged, Pushed, Recovered, Recovery,
     Snapshotted, Trouble,
@@ -24,6 +24,7 @@ use crate::repo::displaced::{LateEdit, sweep_displaced};
 use crate::repo::folder::Folder;
 use crate::repo::network::{Remote, Terms, fetch, push};
 use crate::repo::{Place, RepoError, Settings};
+use crate::watch;
 
 /// How often displaced files are looked at while there are any.
 const SWEEP: Duration = Duration::from_secs(61);
@@ -166,7 +167,17 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
             };
             let here = folder.insert(here);
             let outcome = here.run(job.clone(), &mut |event| ear(Said::Event(Box::new(event))));
-            if job == Job::Recover {
+            let looks_at_everything = match &job {
+                Job::Recover => true,
+                // Changed rules end in such a look.
+                Job::Snapshot { scope, .. } => *scope == Scope::Everything,
+                Job::Merge { .. }
+                | Job::Apply { .. }
+                | Job::Fetch
+                | Job::Push { .. }
+                | Job::Maintain => false,
+            };
+            if looks_at_everything {
                 tell_tracked_ignored(&here.place, ear);
             }
             if let (Job::Merge { hub }, false) = (&job, identified)
@@ -213,18 +224,29 @@ fn sweep(folder: &Folder, ear: &Ear) {
     }
 }
 
+/// Tells which tracked paths the watcher would take for ignored or transient ones.
 fn tell_tracked_ignored(place: &Place, ear: &Ear) {
-    match place
+    let ignored = ["-z", "-c", "-i", "--exclude-standard"].map(str::to_owned);
+    let exclude = place
+        .settings
+        .exclude
+        .iter()
+        .map(|pattern| format!("--exclude={pattern}"));
+    let ignored = place
         .git
-        .call("ls-files", ["-z", "-c", "-i", "--exclude-standard"], b"")
-    {
-        Ok(out) => {
-            let paths = records(&out)
-                .filter_map(|path| RepoPath::new(path).ok())
-                .collect();
-            ear(Said::TrackedIgnored(paths));
+        .call("ls-files", ignored.into_iter().chain(exclude), b"");
+    let all = place.git.call("ls-files", ["-z", "-c"], b"");
+    match (ignored, all) {
+        (Ok(ignored), Ok(all)) => {
+            let path = |path| RepoPath::new(path).ok();
+            let fleeting = |path: &RepoPath| watch::transient(path.file_name()).is_some();
+            let ignored = records(&ignored).filter_map(path);
+            let fleeting = records(&all).filter_map(path).filter(fleeting);
+            ear(Said::TrackedIgnored(ignored.chain(fleeting).collect()));
         }
-        Err(error) => tracing::debug!(%error, "tracked files that are ignored are not known"),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::debug!(%error, "tracked files that are ignored are not known");
+        }
     }
 }
 
