@@ -28,6 +28,7 @@ mod attributes;
 pub mod bases;
 pub mod contact;
 pub mod copies;
+mod copy_name;
 pub mod disk;
 pub mod displaced;
 pub mod exchange;

@@ -211,3 +211,14 @@ fn what_was_adopted_merges_with_what_others_push_meanwhile() {
     let (commit, _) = created(&merged.unwrap());
     assert_eq!(lab.list(commit), tree("p=h p{copy}=k n=n m=m"));
 }
+
+#[test]
+fn a_sha256_folder_makes_contact_too() {
+    let lab = Lab::with(std::path::Path::new("git"), "sha256");
+    let (root, tip) = hub(&lab, &tree("p=b q=f"), &tree("p=h q=g"));
+    let local = lab.commit("laptop", &tree("p=b q=n"), &[]);
+    let (commit, copies) = adopted(contact(&lab, tip, Some(local)));
+    assert_eq!(lab.list(commit), tree("p=h q=g q{copy}=n"));
+    assert_eq!(copies, 1);
+    assert_eq!(id(&lab), Some(root.to_string()));
+}

@@ -164,6 +164,15 @@ fn check(lab: &Lab, h: &Tree, l: &Tree) -> bool {
         assert!(written.contains(token), "made up: {token}\n{found:?}");
     }
 
+    let silent = merge(&lab.place, hub, local, Prefer::LocalSilently).unwrap();
+    let (silent, copies) = created(&silent);
+    assert_eq!(copies, []);
+    let after = tokens(&lab.list(silent));
+    for token in tokens(l).difference(&before) {
+        assert!(after.contains(token), "the local side's: {token}");
+    }
+    assert!(after.is_subset(&written), "made up");
+
     let tree = lab.place.objects.commit(commit).unwrap().tree;
     let git = by_git(lab, hub, local);
     if let Some(git) = git {
