@@ -178,6 +178,9 @@ impl FolderAgent {
 
     /// Takes a person's request.
     pub(super) fn ask(&mut self, request: Request) {
+        if request == Request::Approve && self.status().code == "history-rewritten" {
+            self.lanes.approve_rewritten();
+        }
         self.handle(Event::Asked(request));
     }
 

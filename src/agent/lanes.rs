@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub type Ear = Arc<dyn Fn(Said) + Send + Sync>;
 pub struct Lanes {
     tree: Sender<Job>,
     network: Sender<Job>,
+    /// Whether a person approved the hub's new history: the next fetch takes it.
+    approved: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -58,6 +61,7 @@ impl Lanes {
     pub fn start(settings: &Settings, runtime: PathBuf, ear: &Ear) -> std::io::Result<Self> {
         let (tree, tree_jobs) = channel();
         let (network, network_jobs) = channel();
+        let approved = Arc::new(AtomicBool::new(false));
         let name = settings
             .root
             .file_name()
@@ -69,12 +73,14 @@ impl Lanes {
             .name(format!("tree {name}"))
             .spawn(move || tree_lane(&s, &tree_jobs, &e))?;
         let (s, e) = (settings.clone(), Arc::clone(ear));
-        let second = thread::Builder::new()
-            .name(format!("net {name}"))
-            .spawn(move || network_lane(&s, &runtime, &network_jobs, &e))?;
+        let second = thread::Builder::new().name(format!("net {name}")).spawn({
+            let approved = Arc::clone(&approved);
+            move || network_lane(&s, &runtime, &network_jobs, &approved, &e)
+        })?;
         Ok(Self {
             tree,
             network,
+            approved,
             threads: vec![first, second],
         })
     }
@@ -88,12 +94,18 @@ impl Lanes {
         lane.send(job).map_err(|refused| Box::new(refused.0))
     }
 
+    /// Lets the next fetch take a history of the hub that was rewritten.
+    pub fn approve_rewritten(&self) {
+        self.approved.store(true, Ordering::Release);
+    }
+
     /// Lets the threads end and waits for them.
     pub fn join(self) {
         let Self {
             tree,
             network,
             threads,
+            ..
         } = self;
         drop(tree);
         drop(network);
@@ -250,7 +262,13 @@ fn tell_tracked_ignored(place: &Place, ear: &Ear) {
     }
 }
 
-fn network_lane(settings: &Settings, runtime: &std::path::Path, jobs: &Receiver<Job>, ear: &Ear) {
+fn network_lane(
+    settings: &Settings,
+    runtime: &std::path::Path,
+    jobs: &Receiver<Job>,
+    approved: &AtomicBool,
+    ear: &Ear,
+) {
     let mut known: Option<(Place, Remote)> = None;
     let mut identified = false;
     let open = || -> Result<Option<(Place, Remote)>, RepoError> {
@@ -285,7 +303,7 @@ fn network_lane(settings: &Settings, runtime: &std::path::Path, jobs: &Receiver<
             let progress = |at| ear(Said::Progress(Some(at)));
             let terms = Terms {
                 runtime,
-                approved: false,
+                approved: job == Job::Fetch && approved.swap(false, Ordering::AcqRel),
                 progress: &progress,
             };
             match &job {

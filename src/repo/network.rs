@@ -62,7 +62,7 @@ pub struct Remote {
 pub struct Terms<'a> {
     /// A private directory for the sockets of shared connections, at most 48 bytes long.
     pub runtime: &'a Path,
-    /// Whether a person approved that the hub lost or rewrote its history.
+    /// Whether a person approved that the hub's history was rewritten.
     pub approved: bool,
     /// Is told what a long transfer is at.
     pub progress: &'a dyn Fn(Progress),
@@ -136,8 +136,8 @@ fn remotes(place: &Place) -> Result<Vec<(String, String)>, RepoError> {
 
 /// Asks the hub for its tip and brings what is new.
 ///
-/// The tracking reference follows. A tip that does not contain the last one, or a branch that is
-/// gone, is a hold until `terms.approved`.
+/// The tracking reference follows. A tip that does not contain the last one is a hold until
+/// `terms.approved`. A branch that is gone is said as it is, and the reference stays.
 pub fn fetch(place: &Place, remote: &Remote, terms: &Terms<'_>) -> Fetched {
     match try_fetch(place, remote, terms) {
         Ok(tip) => Fetched::Tip(tip),
@@ -192,21 +192,21 @@ fn settle(
     tip: Option<ObjectId>,
 ) -> Result<Option<ObjectId>, RepoError> {
     fault::at("F1");
-    let trouble = match (last, tip) {
-        _ if terms.approved => None,
-        (Some(last), Some(tip)) if last != tip && !place.objects.descends(tip, last)? => {
-            Some(said::rewritten(remote, last, tip))
-        }
-        (Some(_), None) => Some(said::emptied(remote, &place.settings.branch)),
-        (Some(_) | None, _) => None,
+    let Some(tip) = tip else {
+        // What the branch was stays on record, so that its loss is noticed after a restart too.
+        return Ok(None);
     };
-    if let Some(trouble) = trouble {
-        return Err(RepoError::Blocked(trouble));
+    if let Some(last) = last
+        && last != tip
+        && !terms.approved
+        && !place.objects.descends(tip, last)?
+    {
+        return Err(RepoError::Blocked(said::rewritten(remote, last, tip)));
     }
-    if last != tip {
-        refs::set(&place.git, &place.objects, &remote.tracking, tip)?;
+    if last != Some(tip) {
+        refs::set(&place.git, &place.objects, &remote.tracking, Some(tip))?;
     }
-    Ok(tip)
+    Ok(Some(tip))
 }
 
 /// Creates a bare repository for a hub as [`hub::create`] does.

@@ -338,22 +338,17 @@ fn a_rewritten_history_is_held_until_a_person_approves() {
 }
 
 #[test]
-fn a_branch_that_vanishes_is_held_until_a_person_approves() {
+fn a_branch_that_vanishes_is_said_and_remembered() {
     let World {
         dir: _dir, hub, a, ..
     } = world();
     let root = a.commit(&[], "one", "1");
     assert_eq!(a.push(root), confirmed(root));
     git(&hub, &["update-ref", "-d", "refs/heads/main"]);
-    let trouble = fetch_trouble(a.fetch());
-    assert_eq!(
-        (trouble.code, trouble.recovery),
-        (Code::HubEmptied, Recovery::Hold)
-    );
+    assert_eq!(a.fetch(), Fetched::Tip(None));
     assert_eq!(a.seen(), Some(root));
-    assert_eq!(a.fetch_approved(), Fetched::Tip(None));
-    assert_eq!(a.seen(), None);
     assert_eq!(a.push(root), confirmed(root));
+    assert_eq!(a.fetch(), Fetched::Tip(Some(root)));
 }
 
 #[test]

@@ -216,17 +216,3 @@ pub(super) fn rewritten(remote: &Remote, last: ObjectId, tip: ObjectId) -> Troub
         "If that was meant, run `autosync approve`: both histories are then merged, nothing is lost.",
     )
 }
-
-/// The trouble of a hub whose branch is gone.
-pub(super) fn emptied(remote: &Remote, branch: &str) -> Trouble {
-    Trouble::new(
-        Code::HubEmptied,
-        Recovery::Hold,
-        format!(
-            "the hub {} no longer has the branch `{}`",
-            remote.public,
-            escape(branch.as_bytes())
-        ),
-        "If that was meant, run `autosync approve`: the branch is then pushed again.",
-    )
-}
