@@ -82,6 +82,7 @@ enum Command {
     Approve(approve::ApproveArgs),
     Conflicts(conflicts::ConflictsArgs),
     Config(settings::ConfigArgs),
+    Demo(demo::DemoArgs),
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
 }
@@ -106,6 +107,7 @@ impl Command {
             Self::Approve(args) => approve::run(&args, scene),
             Self::Conflicts(args) => conflicts::run(&args, scene),
             Self::Config(args) => settings::run(&args, scene),
+            Self::Demo(args) => demo::run(&args, scene),
             Self::Generate(args) => generate::run(&args),
         }
     }

@@ -95,6 +95,13 @@ impl Running {
         Ok(status)
     }
 
+    /// Returns how the child ended, `None` as long as it runs.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let status = self.child.try_wait()?;
+        self.reaped |= status.is_some();
+        Ok(status)
+    }
+
     /// Kills the whole process group of the child.
     pub fn kill(&self) {
         if let Some(pid) = Pid::from_raw(self.pid)

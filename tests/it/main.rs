@@ -6,6 +6,7 @@ mod architecture;
 mod cli;
 mod config;
 mod control;
+mod demo;
 mod git_bench;
 mod network;
 mod outcomes;
