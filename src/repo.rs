@@ -48,6 +48,7 @@ pub mod pack;
 pub mod plan;
 pub mod publish;
 pub mod records;
+pub mod rewritten;
 pub mod scan;
 pub mod slots;
 pub mod snapshot;

@@ -10,6 +10,7 @@ use super::copies;
 use super::folder::Folder;
 use super::merge::{self, MergeOutcome, Prefer};
 use super::network::{Kind, Remote};
+use super::rewritten;
 use super::snapshot::{Request, snapshot};
 use super::{RepoError, apply};
 use crate::engine::action::{Job, Scope, Trigger};
@@ -99,7 +100,12 @@ impl Folder {
         let tip = refs::read(&place.git, &place.objects, &place.branch_ref())?;
         let known = place.git.config(contact::ID_KEY)?.is_some();
         if let (Some(tip), true) = (tip, known) {
-            match merge::merge(place, hub, tip, Prefer::Hub)? {
+            let prefer = if rewritten::rewritten(place, hub, tip)? {
+                Prefer::LocalSilently
+            } else {
+                Prefer::Hub
+            };
+            match merge::merge(place, hub, tip, prefer)? {
                 MergeOutcome::UpToDate => return Ok(Merged::UpToDate { tip }),
                 MergeOutcome::FastForward => return Ok(Merged::FastForward { target: hub }),
                 MergeOutcome::Created { commit, copies } => {

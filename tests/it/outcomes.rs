@@ -4,6 +4,7 @@ mod contact;
 mod lab;
 mod names;
 mod random;
+mod rewritten;
 mod rules;
 mod table;
 
