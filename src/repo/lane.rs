@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::contact::{self, Contact};
 use super::copies;
 use super::folder::Folder;
+use super::journal::journal_open;
 use super::merge::{self, MergeOutcome, Prefer};
 use super::network::{Kind, Remote};
 use super::rewritten;
@@ -147,22 +148,19 @@ impl Folder {
                 approved,
             )
         });
-        match done {
-            Ok(mut applied) => {
-                if applied.blocked.is_none() {
-                    self.view_tip = applied.tip;
-                    applied.copies = self.copies_of(target, before).unwrap_or_default();
-                }
-                applied
+        let mut applied = done.unwrap_or_else(|error| {
+            tracing::debug!(%error, "no apply");
+            Applied {
+                blocked: Some(error.trouble()),
+                ..Applied::default()
             }
-            Err(error) => {
-                tracing::debug!(%error, "no apply");
-                Applied {
-                    blocked: Some(error.trouble()),
-                    ..Applied::default()
-                }
-            }
+        });
+        applied.unfinished = journal_open(&self.place);
+        if applied.blocked.is_none() {
+            self.view_tip = applied.tip;
+            applied.copies = self.copies_of(target, before).unwrap_or_default();
         }
+        applied
     }
 
     /// Returns the conflict copies that came in between two tips.

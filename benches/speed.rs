@@ -1,0 +1,227 @@
+//! How fast, beside a bare git loop in the same run: prints a Markdown table.
+//!
+//! `cargo bench` measures on trees of 100, 10,000 and 100,000 files; `AUTOSYNC_BENCH_SIZES=100,1000`
+//! names others, `AUTOSYNC_BENCH_ROUNDS=20` the number of edits of each kind. Everything happens in
+//! a temporary directory (`TMPDIR`), between two agents on this machine and a hub on a path.
+//!
+//! Absolute times belong to the machine; the ratio to the loop, taken in turns with it, is what can
+//! be compared.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark stops at the first surprise"
+)]
+#![expect(clippy::print_stdout, reason = "the table is its output")]
+
+#[path = "speed/hosts.rs"]
+mod hosts;
+#[path = "speed/table.rs"]
+mod table;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hosts::{Agent, Lab, Loop};
+use table::{Row, median, millis, percentile, print};
+
+fn main() {
+    let sizes: Vec<usize> = std::env::var("AUTOSYNC_BENCH_SIZES")
+        .unwrap_or_else(|_| "100,10000,100000".to_owned())
+        .split(',')
+        .map(|size| size.trim().parse().unwrap())
+        .collect();
+    let rounds: usize =
+        std::env::var("AUTOSYNC_BENCH_ROUNDS").map_or(15, |rounds| rounds.parse().unwrap());
+    let mut rows = vec![fsync_row()];
+    for size in sizes {
+        measure(size, rounds, &mut rows);
+    }
+    print(&rows);
+}
+
+/// Measures everything on one tree size.
+fn measure(size: usize, rounds: usize, rows: &mut Vec<Row>) {
+    eprintln_size(size);
+    let lab = Lab::new(size);
+    let bare = Loop::new(&lab);
+    let loop_times = repeat(rounds, |round| bare.edit(round));
+
+    let (laptop, server) = (lab.host("laptop", "0"), lab.host("server", "0"));
+    let (first, second) = (Agent::start(&laptop), Agent::start(&server));
+    first.wait_synced();
+    second.wait_synced();
+    let events = first.events();
+    let stored = repeat(rounds, |round| {
+        let start = edit(&laptop.tree, "stored", round);
+        let begun = events.until(start, "\"job\":\"push\"");
+        first.wait_synced();
+        begun
+    });
+    rows.push(Row::new(
+        size,
+        "edit -> commit stored, push begun",
+        &stored,
+        None,
+    ));
+    let head = laptop.tree.join(".git/refs/heads/main");
+    let indexed = repeat(rounds, |round| {
+        let before = fs::read(&head).unwrap();
+        let start = edit(&laptop.tree, "indexed", round);
+        wait_until(|| fs::read(&head).unwrap() != before);
+        let took = start.elapsed();
+        first.wait_synced();
+        took
+    });
+    rows.push(Row::new(size, "edit -> HEAD and index", &indexed, None));
+    let at_once = repeat(rounds, |round| {
+        let took = visible(&laptop.tree, &server.tree, "at-once", round);
+        second.wait_synced();
+        took
+    });
+    rows.push(Row::new(
+        size,
+        "edit -> visible there, windows 0",
+        &at_once,
+        Some(&loop_times),
+    ));
+    second.stop();
+    first.stop();
+
+    let (laptop, server) = (laptop.with_windows(None), server.with_windows(None));
+    let (first, second) = (Agent::start(&laptop), Agent::start(&server));
+    first.wait_synced();
+    second.wait_synced();
+    let defaults = repeat(rounds, |round| {
+        let took = visible(&laptop.tree, &server.tree, "default", round);
+        // The edits of a person are some seconds apart.
+        pause(Duration::from_secs(3).saturating_sub(took));
+        took
+    });
+    rows.push(Row::new(
+        size,
+        "edit -> visible there, defaults",
+        &defaults,
+        Some(&loop_times),
+    ));
+
+    if size <= 10_000 {
+        let untar = many(&laptop.tree, &server.tree, 10_000);
+        first.wait_synced();
+        rows.push(Row::new(
+            size,
+            "10,000 files at once -> all there",
+            &[untar],
+            None,
+        ));
+        rows.push(Row::new(
+            size,
+            "  the loop's `add`, `commit`, `push`, `pull`",
+            &[bare.many(10_000)],
+            None,
+        ));
+    }
+    let cpu = first.cpu();
+    pause(Duration::from_secs(20));
+    let idle = first.cpu().saturating_sub(cpu) * 3;
+    rows.push(Row::new(
+        size,
+        "idle, processor time a minute",
+        &[idle],
+        None,
+    ));
+    rows.push(Row::text(
+        size,
+        "PSS of an agent",
+        format!("{} KiB", first.pss()),
+    ));
+
+    second.stop();
+    edit(&laptop.tree, "while-stopped", 0);
+    first.wait_synced();
+    let start = now();
+    let second = Agent::start(&server);
+    wait_until(|| same(&laptop.tree, &server.tree, "while-stopped"));
+    rows.push(Row::new(
+        size,
+        "start -> what came while stopped is there",
+        &[start.elapsed()],
+        None,
+    ));
+    second.stop();
+    first.stop();
+}
+
+#[expect(clippy::print_stderr, reason = "progress of a long run")]
+fn eprintln_size(size: usize) {
+    eprintln!("measuring on {size} files ...");
+}
+
+fn fsync_row() -> Row {
+    use std::io::Write;
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = fs::File::create(dir.path().join("f")).unwrap();
+    let times = repeat(50, |_| {
+        file.write_all(b"x").unwrap();
+        let start = now();
+        file.sync_all().unwrap();
+        start.elapsed()
+    });
+    Row::new(0, "one fsync on this disk", &times, None)
+}
+
+fn repeat(rounds: usize, mut one: impl FnMut(usize) -> Duration) -> Vec<Duration> {
+    (0..rounds).map(&mut one).collect()
+}
+
+/// Edits a file of its own; returns when the edit was done.
+fn edit(tree: &Path, kind: &str, round: usize) -> Instant {
+    let path = tree.join(format!("d0/{kind}"));
+    fs::write(path, format!("{kind} {round}\n")).unwrap();
+    now()
+}
+
+fn visible(from: &Path, to: &Path, kind: &str, round: usize) -> Duration {
+    let name = format!("{kind}-{round}");
+    let start = edit(from, &name, round);
+    wait_until(|| same(from, to, &name));
+    start.elapsed()
+}
+
+fn same(from: &Path, to: &Path, kind: &str) -> bool {
+    let name = format!("d0/{kind}");
+    fs::read(to.join(&name)).is_ok_and(|there| there == fs::read(from.join(&name)).unwrap())
+}
+
+/// Makes many files at once and waits until they are all there.
+fn many(from: &Path, to: &Path, count: usize) -> Duration {
+    let start = now();
+    hosts::fill(&from.join("many"), count);
+    let last = |tree: &Path| hosts::count(&tree.join("many"));
+    wait_until(|| last(to) == count);
+    start.elapsed()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark measures with the clock itself"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let start = now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(300), "it never came");
+        pause(Duration::from_micros(300));
+    }
+}
+
+fn pause(length: Duration) {
+    std::thread::sleep(length);
+}
+
+/// What a row says of its times.
+fn say(times: &[Duration]) -> (String, String) {
+    (millis(median(times)), millis(percentile(times, 95)))
+}

@@ -1,0 +1,322 @@
+//! Two hosts, a hub, and the bare git loop that they are measured beside.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{now, wait_until};
+
+/// A temporary place with a hub of some size.
+pub(crate) struct Lab {
+    place: TempDir,
+    hub: PathBuf,
+}
+
+/// One host of a lab.
+#[derive(Clone)]
+pub(crate) struct Host {
+    home: PathBuf,
+    name: &'static str,
+    hub: PathBuf,
+    /// Its folder.
+    pub(crate) tree: PathBuf,
+    windows: Option<&'static str>,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark is no part of the agent"
+)]
+fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Makes files, ten in each directory.
+pub(crate) fn fill(root: &Path, count: usize) {
+    for number in 0..count {
+        let dir = root.join(format!("d{}", number / 10));
+        if number % 10 == 0 {
+            fs::create_dir_all(&dir).unwrap();
+        }
+        fs::write(
+            dir.join(format!("f{number}.txt")),
+            format!("file {number}\n").repeat(20),
+        )
+        .unwrap();
+    }
+}
+
+/// Counts the files below a directory.
+pub(crate) fn count(root: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(root) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .map(|entry| {
+            if entry.path().is_dir() {
+                count(&entry.path())
+            } else {
+                1
+            }
+        })
+        .sum()
+}
+
+impl Lab {
+    pub(crate) fn new(size: usize) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let (seed, hub) = (place.path().join("seed"), place.path().join("hub.git"));
+        fs::create_dir(&seed).unwrap();
+        fill(&seed, size);
+        let this = Self { place, hub };
+        git(&seed, &["init", "-q", "-b", "main"]);
+        git(&seed, &["add", "-A"]);
+        git(&seed, &["commit", "-q", "-m", "seed"]);
+        git(
+            this.place.path(),
+            &["clone", "-q", "--bare", "seed", "hub.git"],
+        );
+        git(&this.hub, &["config", "core.fsync", "all"]);
+        this
+    }
+
+    /// Makes a host with a clone. `windows` is the value of both quiet times.
+    pub(crate) fn host(&self, name: &'static str, windows: &'static str) -> Host {
+        let home = self.place.path().join(name);
+        fs::create_dir_all(&home).unwrap();
+        let tree = home.join("Sync");
+        git(&home, &["clone", "-q", self.hub.to_str().unwrap(), "Sync"]);
+        Host {
+            home,
+            name,
+            hub: self.hub.clone(),
+            tree,
+            windows: Some(windows),
+        }
+    }
+}
+
+impl Host {
+    /// Returns the same host with other quiet times; `None` are the defaults.
+    pub(crate) fn with_windows(mut self, windows: Option<&'static str>) -> Self {
+        self.windows = windows;
+        self
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.home.join("run/s")
+    }
+
+    fn configure(&self) -> PathBuf {
+        let file = self.home.join("config.toml");
+        let windows = self.windows.map_or(String::new(), |quiet| {
+            format!("[settle]\nquiet = \"{quiet}\"\nquiet_max = \"{quiet}\"\n[push]\nquiet = \"{quiet}\"\nquiet_max = \"{quiet}\"\n")
+        });
+        let (tree, hub, socket) = (self.tree.display(), self.hub.display(), self.socket());
+        let text = format!(
+            "host = \"{}\"\n[[folder]]\npath = \"{tree}\"\nhub = \"{hub}\"\n{windows}[control]\nsocket = \"{}\"\n",
+            self.name,
+            socket.display()
+        );
+        fs::write(&file, text).unwrap();
+        file
+    }
+}
+
+/// A running agent.
+pub(crate) struct Agent {
+    child: RefCell<Child>,
+    host: Host,
+}
+
+impl Agent {
+    pub(crate) fn start(host: &Host) -> Self {
+        let child = command(env!("CARGO_BIN_EXE_autosync"))
+            .arg("--config")
+            .arg(host.configure())
+            .arg("run")
+            .env("HOME", &host.home)
+            .env_remove("XDG_RUNTIME_DIR")
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(host.home.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        Self {
+            child: RefCell::new(child),
+            host: host.clone(),
+        }
+    }
+
+    fn call(&self, request: &str) -> Option<BufReader<UnixStream>> {
+        let mut stream = UnixStream::connect(self.host.socket()).ok()?;
+        write!(
+            stream,
+            "{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+        )
+        .ok()?;
+        Some(BufReader::new(stream))
+    }
+
+    /// Waits until the hub has everything.
+    pub(crate) fn wait_synced(&self) {
+        wait_until(|| {
+            let Some(mut answer) = self.call("GET /v1/wait?for=synced&timeout_ms=60000") else {
+                return false;
+            };
+            let mut line = String::new();
+            answer.read_line(&mut line).is_ok() && line.contains(" 200 ")
+        });
+    }
+
+    /// Listens to what happens.
+    pub(crate) fn events(&self) -> Events {
+        let mut reader = self.call("GET /v1/events").unwrap();
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            reader.read_line(&mut line).unwrap();
+        }
+        Events {
+            reader: RefCell::new(reader),
+        }
+    }
+
+    /// Returns the processor time that it used.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/schedstat", self.child.borrow().id()));
+        let main: u64 = stat.unwrap().split(' ').next().unwrap().parse().unwrap();
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.borrow().id())).unwrap();
+        let all: u64 = tasks
+            .flatten()
+            .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
+            .filter_map(|stat| stat.split(' ').next()?.parse::<u64>().ok())
+            .sum();
+        Duration::from_nanos(all.max(main))
+    }
+
+    /// Returns its proportional set size in KiB.
+    pub(crate) fn pss(&self) -> u64 {
+        let rollup = format!("/proc/{}/smaps_rollup", self.child.borrow().id());
+        let text = fs::read_to_string(rollup).unwrap();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("Pss:"))
+            .unwrap()
+            .to_owned();
+        line.split_ascii_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub(crate) fn stop(&self) {
+        self.call("POST /v1/stop");
+        self.child.borrow_mut().wait().unwrap();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let mut child = self.child.borrow_mut();
+        // Only after a failure it still runs.
+        if child.try_wait().is_ok_and(|ended| ended.is_none()) && child.kill().is_ok() {
+            drop(child.wait());
+        }
+    }
+}
+
+/// The event stream of an agent.
+pub(crate) struct Events {
+    reader: RefCell<BufReader<UnixStream>>,
+}
+
+impl Events {
+    /// Waits for an event that holds some text; returns how long after `start` it came.
+    pub(crate) fn until(&self, start: Instant, text: &str) -> Duration {
+        let mut line = String::new();
+        while !line.contains(text) || !line.contains("started") {
+            line.clear();
+            self.reader.borrow_mut().read_line(&mut line).unwrap();
+        }
+        start.elapsed()
+    }
+}
+
+/// The program that a user could write in an hour: add, commit, push; pull.
+pub(crate) struct Loop {
+    here: PathBuf,
+    there: PathBuf,
+}
+
+impl Loop {
+    pub(crate) fn new(lab: &Lab) -> Self {
+        let place = lab.place.path();
+        git(place, &["clone", "-q", "--bare", "seed", "loop.git"]);
+        git(place, &["clone", "-q", "loop.git", "loop-here"]);
+        git(place, &["clone", "-q", "loop.git", "loop-there"]);
+        Self {
+            here: place.join("loop-here"),
+            there: place.join("loop-there"),
+        }
+    }
+
+    /// Edits one file and brings it over.
+    pub(crate) fn edit(&self, round: usize) -> Duration {
+        fs::write(
+            self.here.join(format!("d0/loop-{round}")),
+            format!("{round}\n"),
+        )
+        .unwrap();
+        let start = now();
+        self.turn();
+        start.elapsed()
+    }
+
+    /// Makes many files and brings them over.
+    pub(crate) fn many(&self, count: usize) -> Duration {
+        let start = now();
+        fill(&self.here.join("many"), count);
+        self.turn();
+        start.elapsed()
+    }
+
+    fn turn(&self) {
+        git(&self.here, &["add", "-A"]);
+        git(&self.here, &["commit", "-q", "-m", "loop"]);
+        git(&self.here, &["push", "-q"]);
+        git(&self.there, &["pull", "-q", "--ff-only"]);
+    }
+}
+
+fn git(dir: &Path, args: &[&str]) {
+    let done = command("git")
+        .current_dir(dir)
+        .args([
+            "-c",
+            "user.name=Bench",
+            "-c",
+            "user.email=bench@example.org",
+            "-c",
+            "gc.auto=0",
+        ])
+        .args(["-c", "core.fsync=all"])
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(
+        done.status.success(),
+        "git {args:?}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
