@@ -425,6 +425,11 @@ impl Agent {
                 folder.ask(request);
             }
         }
+        if matches!(request, Request::Sync | Request::Resume) {
+            for transport in &self.transports {
+                transport.retry();
+            }
+        }
         Ok(())
     }
 
