@@ -504,10 +504,11 @@ impl Agent {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         for id in &folders {
-            let (id, seen) = (*id, self.seen.0.clone());
+            let (id, inbox) = (*id, self.inbox.0.clone());
             if let Some(folder) = self.folders.get(&id) {
-                // The marker takes the way of the watcher's reports, so that it comes after them.
-                folder.echo(move || drop(seen.blocking_send(Inbox::Echo(id, ticket))));
+                // What the watcher reported before the marker is in the other queue by now, and
+                // that is emptied before anybody is answered.
+                folder.echo(move || drop(inbox.send(Inbox::Echo(id, ticket))));
             }
         }
         self.barriers.push(Barrier {

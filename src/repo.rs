@@ -11,13 +11,17 @@
 //! 3. Our state lives in the per-worktree git directory: `autosync/` and
 //!    `refs/worktree/autosync/*`.
 
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
+use crate::clock;
 use crate::engine::event::{Code, Recovery, Trouble};
+use crate::engine::timer::Moment;
 use crate::git::objects::{Identity, Objects};
 use crate::git::{Git, GitError, io_trouble};
 use crate::names::{ObjectId, RepoPath};
@@ -59,6 +63,9 @@ pub mod take;
 mod three_way;
 mod verdict;
 pub mod verify;
+
+/// For how long git's word on who commits is taken for true.
+const IDENTITY_AGE: Duration = Duration::from_secs(60);
 
 /// What the configuration says about one folder, as its repository needs it.
 #[derive(Debug, Clone)]
@@ -171,6 +178,8 @@ pub struct Place {
     pub objects: Rc<Objects>,
     /// Our directory in the git directory.
     pub store: PathBuf,
+    identity: RefCell<Option<(Moment, Identity)>>,
+    has_id: Cell<bool>,
 }
 
 impl Place {
@@ -179,6 +188,11 @@ impl Place {
     /// Errors if there is no repository, or git cannot be run.
     pub fn open(settings: Settings) -> Result<Self, RepoError> {
         let git = Git::discover(&settings.root, settings.git_dir.as_deref())?;
+        Self::at(settings, git)
+    }
+
+    /// Opens the repository that was found already, and makes our directory in it.
+    pub fn at(settings: Settings, git: Git) -> Result<Self, RepoError> {
         let objects = Rc::new(Objects::open(&git)?);
         let store = git.dir().join("autosync");
         match fs::DirBuilder::new().mode(0o700).create(&store) {
@@ -191,6 +205,8 @@ impl Place {
             git,
             objects,
             store,
+            identity: RefCell::default(),
+            has_id: Cell::new(false),
         })
     }
 
@@ -218,22 +234,37 @@ impl Place {
     }
 
     /// Returns who our commits are by: the user's name and address from git's configuration, else
-    /// this user at this host.
+    /// this user at this host. git is asked again after a minute.
     pub fn identity(&self) -> Result<Identity, RepoError> {
+        let now = clock::now();
+        if let Some((at, known)) = &*self.identity.borrow()
+            && now.since(*at) < IDENTITY_AGE
+        {
+            return Ok(known.clone());
+        }
         let host = &self.settings.host;
         let user = std::env::var("USER").unwrap_or_else(|_| "autosync".to_owned());
-        let wanted = ["-z", "--get-regexp", r"^user\.(name|email)$"];
-        let done = self.git.ask("config", wanted, b"")?;
-        let text = String::from_utf8_lossy(&done.stdout).into_owned();
-        let last = |key: &str| {
-            let mut lines = text.rsplit('\0').filter_map(|line| line.split_once('\n'));
-            let line = lines.find(|(name, value)| *name == key && !value.trim().is_empty());
-            line.map(|(_, value)| value.to_owned())
-        };
-        let (name, email) = (last("user.name"), last("user.email"));
-        Ok(Identity {
+        let name = self
+            .git
+            .config("user.name")?
+            .filter(|name| !name.trim().is_empty());
+        let email = self
+            .git
+            .config("user.email")?
+            .filter(|email| !email.trim().is_empty());
+        let identity = Identity {
             name: name.unwrap_or_else(|| user.clone()),
             email: email.unwrap_or_else(|| format!("{user}@{host}")),
-        })
+        };
+        *self.identity.borrow_mut() = Some((now, identity.clone()));
+        Ok(identity)
+    }
+
+    /// Returns whether the folder had its first contact with a hub (`autosync.id` is set).
+    pub fn has_identity(&self) -> Result<bool, RepoError> {
+        if !self.has_id.get() {
+            self.has_id.set(self.git.config(contact::ID_KEY)?.is_some());
+        }
+        Ok(self.has_id.get())
     }
 }

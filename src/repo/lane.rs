@@ -99,7 +99,7 @@ impl Folder {
     fn run_merge(&mut self, hub: ObjectId) -> Result<Merged, RepoError> {
         let place = &self.place;
         let tip = refs::read(&place.git, &place.objects, &place.branch_ref())?;
-        let known = place.git.config(contact::ID_KEY)?.is_some();
+        let known = place.has_identity()?;
         if let (Some(tip), true) = (tip, known) {
             let prefer = if rewritten::rewritten(place, hub, tip)? {
                 Prefer::LocalSilently

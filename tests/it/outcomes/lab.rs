@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use autosync::engine::event::ConflictCopy;
-use autosync::git::objects::{Identity, Kind, Objects};
+use autosync::git::objects::{Identity, Kind};
 use autosync::git::tree::{self, Edits, Entry};
 use autosync::git::{Git, LOCAL, bare_command, run};
 use autosync::names::{ObjectId, RepoPath};
@@ -89,14 +88,7 @@ impl Lab {
         for (key, value) in [("user.name", "A Person"), ("user.email", "person@home")] {
             git.set_config(key, value).unwrap();
         }
-        let store = git.dir().join("autosync");
-        std::fs::create_dir(&store).unwrap();
-        let place = Place {
-            settings,
-            objects: Rc::new(Objects::open(&git).unwrap()),
-            git,
-            store,
-        };
+        let place = Place::at(settings, git).unwrap();
         Self {
             dir: Some(dir),
             place,
