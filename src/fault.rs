@@ -1,9 +1,9 @@
 //! Named points in the write protocol where a test may stop, kill or interfere.
 //!
 //! `AUTOSYNC_FAULT=STEP:kill` ends the process there as `kill -9` does; `STEP:stop` stops it, as
-//! SIGSTOP does, until somebody continues it; `STEP#3:kill` means the third time. Inside one
-//! process, `with_hook` runs a closure at every step of this thread. Without the feature
-//! `faults` (every build but the tests') [`at`] is empty.
+//! SIGSTOP does, until somebody continues it; `STEP#3:kill` means the third time; a comma separates
+//! several. Inside one process, `with_hook` runs a closure at every step of this thread. Without
+//! the feature `faults` (every build but the tests') [`at`] is empty.
 
 /// Passes the named step.
 #[cfg(not(feature = "faults"))]
@@ -34,9 +34,8 @@ pub fn at(step: &str) {
     let Ok(wanted) = std::env::var("AUTOSYNC_FAULT") else {
         return;
     };
-    let (name, deed) = wanted.rsplit_once(':').unwrap_or((&wanted, "kill"));
-    let (name, nth) = name.split_once('#').unwrap_or((name, "1"));
-    if name != step {
+    let faults = || wanted.split(',').map(parse);
+    if !faults().any(|(name, _, _)| name == step) {
         return;
     }
     let count = {
@@ -47,13 +46,23 @@ pub fn at(step: &str) {
         *count += 1;
         *count
     };
-    if nth.parse() == Ok(count) {
-        crate::sys::signal_self(if deed == "stop" {
-            libc::SIGSTOP
-        } else {
-            libc::SIGKILL
-        });
+    for (name, nth, deed) in faults() {
+        if name == step && nth.parse() == Ok(count) {
+            crate::sys::signal_self(if deed == "stop" {
+                libc::SIGSTOP
+            } else {
+                libc::SIGKILL
+            });
+        }
     }
+}
+
+/// Returns the step, how often it is passed before, and what happens there.
+#[cfg(feature = "faults")]
+fn parse(fault: &str) -> (&str, &str, &str) {
+    let (name, deed) = fault.rsplit_once(':').unwrap_or((fault, "kill"));
+    let (name, nth) = name.split_once('#').unwrap_or((name, "1"));
+    (name, nth, deed)
 }
 
 /// A closure that is called with the name of every step.

@@ -52,6 +52,7 @@ pub mod pack;
 pub mod plan;
 pub mod publish;
 pub mod records;
+pub mod ref_locks;
 pub mod rewritten;
 pub mod scan;
 pub mod slots;

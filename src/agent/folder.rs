@@ -20,6 +20,7 @@ use crate::git::public_url;
 use crate::lock::{Lock, LockError};
 use crate::names::escape;
 use crate::repo;
+use crate::repo::ref_locks::remove_ref_locks;
 use crate::watch::{WatchEvent, WatchSettings, Watcher};
 
 use super::lanes::{Ear, Lanes, Said, refuse};
@@ -282,7 +283,7 @@ impl FolderAgent {
 pub(super) fn lock_folder(settings: &repo::Settings) -> Result<Lock, Complaint> {
     let place =
         repo::Place::open(settings.clone()).map_err(|error| Complaint::from(&error.trouble()))?;
-    Lock::acquire(&place.store.join("lock")).map_err(|error| match error {
+    let lock = Lock::acquire(&place.store.join("lock")).map_err(|error| match error {
         LockError::Held(held) => Complaint::new(
             Exit::AlreadyRunning,
             format!(
@@ -293,7 +294,10 @@ pub(super) fn lock_folder(settings: &repo::Settings) -> Result<Lock, Complaint> 
             "Ask it with `autosync sync`, or stop it with `autosync stop`.",
         ),
         error @ LockError::Io { .. } => Complaint::from(error),
-    })
+    })?;
+    // While nothing of ours runs here yet.
+    remove_ref_locks(&place).map_err(|error| Complaint::from(&error.trouble()))?;
+    Ok(lock)
 }
 
 /// Returns the word for a job in the event stream.

@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use super::disk::Identity;
 use super::records::{self, Fields, damaged};
 use super::{Place, RepoError};
+use crate::git::refs;
 use crate::git::tree::Entry;
 use crate::names::{ObjectId, RepoPath};
 
 /// The kind and version of the file.
 const KIND: &str = "autosync journal 1";
+/// Keeps the commit of an open journal.
+const KEEPER: &str = "refs/worktree/autosync/applying";
 /// How many fields a record has.
 const FIELDS: usize = 12;
 
@@ -106,7 +109,11 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal: it is durable when this returns.
+    ///
+    /// A reference keeps its commit: not every one was pushed before, and the user may collect
+    /// garbage after a kill.
     pub fn open(&self, place: &Place) -> Result<(), RepoError> {
+        refs::set(&place.git, &place.objects, KEEPER, Some(self.to))?;
         let mut all = vec![self.header()];
         all.extend(self.ops.iter().map(write_op));
         records::write(&file(place), KIND, &all)
@@ -136,7 +143,8 @@ impl Journal {
 
     /// Closes the journal.
     pub fn close(place: &Place) -> Result<(), RepoError> {
-        records::remove(&file(place))
+        records::remove(&file(place))?;
+        Ok(refs::set(&place.git, &place.objects, KEEPER, None)?)
     }
 
     fn header(&self) -> Fields {

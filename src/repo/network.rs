@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::ref_locks::set_tracking;
 use super::{Place, RepoError};
 use crate::engine::event::{Fetched, Pushed};
 use crate::engine::status::Progress;
@@ -204,7 +205,7 @@ fn settle(
         return Err(RepoError::Blocked(said::rewritten(remote, last, tip)));
     }
     if last != Some(tip) {
-        refs::set(&place.git, &place.objects, &remote.tracking, Some(tip))?;
+        set_tracking(place, &remote.tracking, Some(tip))?;
     }
     Ok(Some(tip))
 }
@@ -281,9 +282,7 @@ pub fn push(place: &Place, remote: &Remote, commit: ObjectId, terms: &Terms<'_>)
         Ok(said::Verdict::Done) => {
             fault::at("P1");
             // The hub has it whatever our memory of it says; the next fetch mends that.
-            if let Err(error) =
-                refs::set(&place.git, &place.objects, &remote.tracking, Some(commit))
-            {
+            if let Err(error) = set_tracking(place, &remote.tracking, Some(commit)) {
                 tracing::warn!(%error, "the tracking reference could not be moved");
             }
             Pushed::Confirmed { commit }
