@@ -142,7 +142,9 @@ impl<'a> Hands<'a> {
     fn replace(&self, number: usize, op: &Op) -> io::Result<Report> {
         let name = name_of(&op.path);
         match self.slots.look(number)? {
-            Some(seen) if op.staged.is_some_and(|staged| staged.is(seen.which)) => {}
+            Some(seen) if op.staged.is_some_and(|staged| staged.is(seen.which)) => {
+                self.slots.drop_link(number)?;
+            }
             Some(_) => {
                 let parent = self.root.parent(&op.path).ok();
                 return self.after_exchange(number, op, parent);

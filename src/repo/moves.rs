@@ -20,6 +20,30 @@ use super::open::{Writer, writer};
 use super::slots::slot;
 use crate::fault;
 
+#[cfg(feature = "faults")]
+thread_local! {
+    static PRETENDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `body` as on a disk that cannot exchange, for this thread.
+#[cfg(feature = "faults")]
+pub fn without_exchange<T>(body: impl FnOnce() -> T) -> T {
+    PRETENDED.set(true);
+    let result = body();
+    PRETENDED.set(false);
+    result
+}
+
+#[cfg(feature = "faults")]
+fn pretended() -> bool {
+    PRETENDED.get()
+}
+
+#[cfg(not(feature = "faults"))]
+fn pretended() -> bool {
+    false
+}
+
 /// The slots of one stage.
 #[derive(Debug)]
 pub struct Slots {
@@ -33,13 +57,8 @@ impl Slots {
     pub fn open(stage: &Path) -> Result<Self, RepoError> {
         Ok(Self {
             dir: disk::open_directory(stage)?,
-            basic: Cell::new(false),
+            basic: Cell::new(pretended()),
         })
-    }
-
-    /// Does without the exchange, as on a disk that has none.
-    pub fn do_without_exchange(&self) {
-        self.basic.set(true);
     }
 
     /// Returns the directory of the slots.
@@ -122,11 +141,7 @@ impl Slots {
         seen: &Seen,
     ) -> Result<bool, Errno> {
         let link = format!("{number}.old");
-        match unlinkat(&self.dir, &link, AtFlags::empty()) {
-            // A second name of what is still in the tree, or of what the user has replaced since.
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error),
-        }
+        self.drop_link(number)?;
         match linkat(parent, name, &self.dir, &link, AtFlags::empty()) {
             Ok(()) => {}
             // A disk without links either.
@@ -147,6 +162,15 @@ impl Slots {
         fault::at("A3.renamed");
         self.take_link(number).map_err(|_| Errno::IO)?;
         Ok(true)
+    }
+
+    /// Removes the second name of an old file that is not replaced yet: it is still in the tree,
+    /// or the user has replaced it himself.
+    pub fn drop_link(&self, number: usize) -> Result<(), Errno> {
+        match unlinkat(&self.dir, format!("{number}.old"), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Moves the second name of an old file into its slot, if there is one.

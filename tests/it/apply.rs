@@ -5,4 +5,5 @@ mod keep;
 mod kill;
 mod plain;
 mod race;
+mod size;
 mod world;
