@@ -1,6 +1,7 @@
 //! Applies into real work trees: what comes in is written, and nothing that a user does at any
 //! step of it is lost or taken back.
 
+mod after;
 mod keep;
 mod kill;
 mod plain;
