@@ -127,7 +127,10 @@ impl Client {
     /// that all commands share. If the user's configuration shares connections already, or forbids
     /// it, that is left alone. A program that is not OpenSSH gets no options.
     pub fn new(configured: Option<&str>, server: &Server, runtime: &Path) -> Self {
-        let mut words = given_command(configured);
+        Self::of_words(given_command(configured), server, runtime)
+    }
+
+    fn of_words(mut words: String, server: &Server, runtime: &Path) -> Self {
         let found = probe(&words, server);
         let mut socket = None;
         if found.openssh {
@@ -380,5 +383,53 @@ mod tests {
         }
         assert_eq!(file_url("file:///srv/a%20b").as_deref(), Some("/srv/a b"));
         assert_eq!(file_url("/srv"), None);
+    }
+
+    /// Writes a program that answers `-G` with this text, or fails.
+    fn fake(dir: &Path, name: &str, answer: &str) -> String {
+        use std::os::unix::fs::PermissionsExt;
+        let path = dir.join(name);
+        let script = format!("#!/bin/sh\ncase \"$*\" in *-G*) {answer} ;; esac\necho \"$@\"\n");
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        format!("{} -v", path.display())
+    }
+
+    #[test]
+    fn options_are_appended_to_the_users_command_and_its_sharing_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, _) = Server::of_url("ssh://me@host:2222/x").unwrap();
+        let client = |words: &str| Client::of_words(words.to_owned(), &server, dir.path());
+
+        let plain = fake(dir.path(), "plain", "echo hostname host; exit 0");
+        let found = client(&plain);
+        assert!(
+            found
+                .words()
+                .starts_with(&format!("{plain} -o BatchMode=yes"))
+        );
+        for option in [
+            "ConnectTimeout=10",
+            "ServerAliveInterval=10",
+            "ControlMaster=auto",
+        ] {
+            assert!(found.words().contains(option), "{}", found.words());
+        }
+        assert!(!found.words().contains("StrictHostKeyChecking"));
+        let patience = Patience::Total(Duration::from_secs(10));
+        let done = process::run(&mut found.command("a 'b c'"), b"", patience).unwrap();
+        let said = String::from_utf8(done.stdout).unwrap();
+        assert!(said.starts_with("-v -o BatchMode=yes "), "{said}");
+        assert!(said.ends_with(" -T -p 2222 me@host a 'b c'\n"), "{said}");
+
+        let answer = "echo hostname host; echo controlpath /own; exit 0";
+        let found = client(&fake(dir.path(), "shared", answer));
+        assert!(found.is_openssh() && !found.words().contains("ControlMaster"));
+        assert!(found.words().contains("BatchMode"));
+
+        let other = fake(dir.path(), "other", "exit 1");
+        let found = client(&other);
+        assert!(!found.is_openssh());
+        assert_eq!(found.words(), other);
     }
 }

@@ -268,6 +268,20 @@ fn a_hook_that_declines_is_heard_but_cannot_steer_the_terminal() {
 }
 
 #[test]
+fn a_hub_with_a_work_tree_says_that_it_is_none() {
+    let World { dir, a, .. } = world();
+    let hub = dir.path().join("tree");
+    fs::create_dir(&hub).unwrap();
+    git(&hub, &["init", "-q", "-b", "main"]);
+    let host = Clone::new(dir.path(), "c", hub.to_str().unwrap(), &[]);
+    let commit = host.commit(&[], "one", "1");
+    let trouble = push_trouble(host.push(commit));
+    assert_eq!(trouble.code, Code::Declined);
+    assert!(trouble.hint.contains("bare"), "{}", trouble.hint);
+    assert_eq!(a.fetch(), Fetched::Tip(None));
+}
+
+#[test]
 fn a_hub_that_has_nothing_new_costs_no_process() {
     let World {
         dir: _dir,
