@@ -122,6 +122,7 @@ pub fn refuse(job: &Job, trouble: Trouble) -> Event {
     match job {
         Job::Recover => Event::Recovered(Recovered {
             tip: None,
+            copies: Vec::new(),
             hub: None,
             id: None,
             blocked: Some(trouble),

@@ -65,6 +65,7 @@ impl Engine {
             return;
         }
         self.recovered = true;
+        self.record.stand(recovered.copies);
         self.went_well(Site::Snapshot);
         if let Some(id) = recovered.id {
             self.on_identified(id);

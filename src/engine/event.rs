@@ -120,6 +120,8 @@ pub struct Recovered {
     pub hub: Option<ObjectId>,
     /// The folder's identity once it is known (`autosync.id`).
     pub id: Option<String>,
+    /// The conflict copies that stand in the tree.
+    pub copies: Vec<ConflictCopy>,
     /// What is in the way, if the start could not be finished.
     pub blocked: Option<Trouble>,
 }

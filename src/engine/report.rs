@@ -94,6 +94,15 @@ impl Record {
     }
 
     /// A copy that somebody touched has been seen to.
+    /// Takes the conflict copies that an earlier run left in the tree.
+    pub(super) fn stand(&mut self, copies: Vec<ConflictCopy>) {
+        for copy in copies.into_iter().take(MOST) {
+            if !self.conflicts.contains(&copy) {
+                self.conflicts.push(copy);
+            }
+        }
+    }
+
     fn settle_conflicts(&mut self, paths: &[RepoPath]) {
         self.conflicts
             .retain(|conflict| !paths.contains(&conflict.copy));

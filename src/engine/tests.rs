@@ -80,6 +80,7 @@ impl Folder {
     fn recovered(&mut self, tip: Option<u8>, hub: Option<u8>) {
         self.event(Event::Recovered(Recovered {
             tip: tip.map(oid),
+            copies: Vec::new(),
             hub: hub.map(oid),
             id: Some("folder".to_owned()),
             blocked: None,

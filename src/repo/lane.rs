@@ -22,6 +22,9 @@ use crate::engine::event::{
 use crate::git::{hub, refs};
 use crate::names::ObjectId;
 
+/// Keeps a merge that is not applied yet.
+const MERGE: &str = "refs/worktree/autosync/merge";
+
 impl Folder {
     /// Does one job of the tree lane and returns its outcome.
     ///
@@ -53,10 +56,14 @@ impl Folder {
         let id = place.git.config(contact::ID_KEY).ok().flatten();
         let remote = Remote::of(place).ok().flatten();
         let hub = remote.and_then(|remote| remote.last_seen(place).ok().flatten());
+        let tip = found.ok().flatten();
+        let copies = tip.map(|tip| copies::conflicts(place, tip));
+        let copies = copies.and_then(Result::ok).unwrap_or_default();
         Recovered {
-            tip: found.ok().flatten(),
+            tip,
             hub,
             id,
+            copies,
             blocked,
         }
     }
@@ -110,6 +117,8 @@ impl Folder {
                 MergeOutcome::UpToDate => return Ok(Merged::UpToDate { tip }),
                 MergeOutcome::FastForward => return Ok(Merged::FastForward { target: hub }),
                 MergeOutcome::Created { commit, copies } => {
+                    // A `git gc --prune=now` of the user must not take it before it is applied.
+                    refs::set(&place.git, &place.objects, MERGE, Some(commit))?;
                     return Ok(Merged::Created { commit, copies });
                 }
                 MergeOutcome::Unrelated => {}
@@ -157,6 +166,10 @@ impl Folder {
         });
         applied.unfinished = journal_open(&self.place);
         if applied.blocked.is_none() {
+            let place = &self.place;
+            if let Err(error) = refs::set(&place.git, &place.objects, MERGE, None) {
+                tracing::debug!(%error, "an applied merge is still kept");
+            }
             self.view_tip = applied.tip;
             applied.copies = self.copies_of(target, before).unwrap_or_default();
         }

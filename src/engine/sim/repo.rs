@@ -335,6 +335,7 @@ impl Host {
         }
         Some(Event::Recovered(Recovered {
             tip: self.head,
+            copies: Vec::new(),
             hub: self.hub_seen,
             id: Some("folder".to_owned()),
             blocked: None,

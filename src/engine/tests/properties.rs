@@ -186,6 +186,7 @@ impl Edge {
                 self.unfinished &= trouble.is_some();
                 Event::Recovered(Recovered {
                     tip: self.tip,
+                    copies: Vec::new(),
                     hub: None,
                     id: Some("folder".to_owned()),
                     blocked: trouble,

@@ -73,6 +73,7 @@ fn a_first_contact_asks_the_hub_before_anything_is_pushed() {
     let mut folder = Folder::new(settings());
     folder.event(Event::Recovered(Recovered {
         tip: None,
+        copies: Vec::new(),
         hub: None,
         id: None,
         blocked: None,
