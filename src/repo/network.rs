@@ -39,6 +39,8 @@ mod said;
 const SILENCE: Patience = Patience::Silence(Duration::from_secs(60));
 /// How long a push may show no progress while a hook uploads large files.
 const SILENCE_OF_HOOKS: Patience = Patience::Silence(Duration::from_secs(600));
+/// The first git known to be without a crash of `fetch-pack` when it checks a whole pack.
+const PLUMBING: (u32, u32) = (2, 47);
 /// Where a fetch by git puts the hub's tip until it is checked.
 const FETCHED: &str = "refs/worktree/autosync/fetched";
 
@@ -57,6 +59,8 @@ pub struct Remote {
     pub ssh_command: Option<String>,
     /// Whether history is cut short or fetched on demand here, which only `git fetch` knows.
     partial: bool,
+    /// Whether `fetch-pack` can be trusted with checked objects.
+    plumbing: bool,
 }
 
 /// What a call to the hub needs beside the folder and the address.
@@ -104,6 +108,7 @@ impl Remote {
                 Kind::Ssh(..) => place.git.config("core.sshCommand")?,
                 Kind::Path(_) | Kind::Https | Kind::Other => None,
             },
+            plumbing: git::check_version()? >= PLUMBING,
             url,
             kind,
             partial,
@@ -170,15 +175,17 @@ fn try_fetch(
             Look::Tip(_) | Look::Unclear => {}
         }
     }
-    let can_pack =
-        matches!(remote.kind, Kind::Path(_) | Kind::Ssh(..)) && last.is_some() && can_check;
+    let can_pack = matches!(remote.kind, Kind::Path(_) | Kind::Ssh(..))
+        && last.is_some()
+        && can_check
+        && remote.plumbing;
     let tip = if can_pack {
         fetch_pack(place, remote, terms, &known)?
     } else {
         git_fetch(place, remote, terms)?
     };
     let tip = settle(place, remote, terms, last, tip)?;
-    if !can_pack {
+    if refs::read(&place.git, &place.objects, FETCHED)?.is_some() {
         refs::set(&place.git, &place.objects, FETCHED, None)?;
     }
     Ok(tip)
@@ -228,6 +235,10 @@ fn fetch_pack(
     let (done, words) = run(&mut command, SILENCE, "fetch", terms)?;
     if words.contains("no such remote ref") {
         return Ok(None);
+    }
+    if done.status.code().is_none() {
+        tracing::warn!("fetch-pack crashed; fetching once more by git itself");
+        return git_fetch(place, remote, terms);
     }
     if !done.status.success() {
         return Err(RepoError::Blocked(refusal::trouble(&remote.public, &words)));
