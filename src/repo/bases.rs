@@ -138,6 +138,18 @@ impl Bases {
         self.entries.get(path)
     }
 
+    /// Returns an entry above or below a path that has none itself: what stands there is an edit
+    /// of the same commit.
+    pub fn near(&self, path: &RepoPath) -> Option<&Base> {
+        let above = path.ancestors().find_map(|dir| self.entries.get(&dir));
+        above.or_else(|| {
+            // No name is smaller than this one, so it stands before everything below the path.
+            let first = path.join("\u{1}").ok()?;
+            let (other, base) = self.entries.range(first..).next()?;
+            other.is_within(path).then_some(base)
+        })
+    }
+
     /// Sets the entry of a path.
     pub fn insert(&mut self, path: RepoPath, base: Base) {
         self.entries.insert(path, base);

@@ -4,7 +4,7 @@
 //! what the user staged on other paths is neither committed nor lost. The commit exists and may be
 //! pushed before any reference of the user's moves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::bases::{Base, Bases, Why};
 use super::displaced::{drop_late, sweep_displaced};
@@ -245,10 +245,7 @@ fn commit(
 }
 
 /// Keeps staged content that a commit of the tree replaces, as a commit of its own.
-fn keep_staged(
-    place: &Place,
-    staged: &std::collections::BTreeMap<RepoPath, Entry>,
-) -> Result<(), RepoError> {
+fn keep_staged(place: &Place, staged: &BTreeMap<RepoPath, Entry>) -> Result<(), RepoError> {
     if staged.is_empty() {
         return Ok(());
     }
@@ -274,7 +271,7 @@ fn keep_staged(
 fn release(
     folder: &mut Folder,
     record: &Record,
-    released: &std::collections::BTreeMap<RepoPath, Option<Entry>>,
+    released: &BTreeMap<RepoPath, Option<Entry>>,
 ) -> Result<(), RepoError> {
     let Some(tip) = record.tip else { return Ok(()) };
     let edits: Vec<IndexEdit> = released
@@ -304,19 +301,17 @@ fn release(
 fn sides(
     folder: &mut Folder,
     trigger: Trigger,
-    changed: Edits,
+    changed: BTreeMap<RepoPath, (Option<Entry>, ObjectId)>,
     emit: &mut dyn FnMut(Event),
     outcome: &mut Snapshotted,
 ) -> Result<(), RepoError> {
-    let mut groups: std::collections::BTreeMap<ObjectId, (Edits, Vec<RepoPath>)> =
-        std::collections::BTreeMap::new();
-    for (path, entry) in changed {
-        let Some(base) = folder.bases.get(&path) else {
-            continue;
-        };
-        let (edits, based) = groups.entry(base.base).or_default();
+    let mut groups: BTreeMap<ObjectId, (Edits, Vec<RepoPath>)> = BTreeMap::new();
+    for (path, (entry, base)) in changed {
+        let (edits, based) = groups.entry(base).or_default();
         edits.insert(path.clone(), entry);
-        based.push(path);
+        if folder.bases.get(&path).is_some() {
+            based.push(path);
+        }
     }
     let late = sweep_displaced(&folder.place, clock::now())?;
     for edit in &late {

@@ -36,8 +36,9 @@ pub struct Taken {
     pub skipped: Vec<Waiting>,
     /// Base-map paths that stand at HEAD's content again, with that content.
     pub released: BTreeMap<RepoPath, Option<Entry>>,
-    /// Base-map paths that the user changed, with what is there now.
-    pub sides: Edits,
+    /// What the user changed at and around base-map paths: what is there now, and the commit that
+    /// it is an edit of.
+    pub sides: BTreeMap<RepoPath, (Option<Entry>, ObjectId)>,
     /// Staged content that the tree replaces, to be kept.
     pub staged: BTreeMap<RepoPath, Entry>,
     /// What was read and differs from HEAD, to be made durable.
@@ -340,7 +341,13 @@ fn accept(
     if file.head == Some(entry) {
         return Ok(false);
     }
-    taken.edits.insert(file.path.clone(), Some(entry));
+    if let Some(base) = folder.bases.near(&file.path) {
+        // On HEAD it would take back what came in beside it.
+        let side = (Some(entry), base.base);
+        taken.sides.insert(file.path.clone(), side);
+    } else {
+        taken.edits.insert(file.path.clone(), Some(entry));
+    }
     Ok(true)
 }
 
@@ -361,7 +368,7 @@ fn side(
     } else if now == base.have {
         false
     } else {
-        taken.sides.insert(path.clone(), now);
+        taken.sides.insert(path.clone(), (now, base.base));
         true
     }
 }

@@ -412,3 +412,53 @@ fn a_foreign_directory_in_the_place_of_the_root_is_never_committed() {
     fs::rename(&aside, &root).unwrap();
     assert_eq!(lab.everything().blocked, None);
 }
+
+#[test]
+fn a_new_path_below_a_kept_one_never_takes_back_what_came_in() {
+    use autosync::repo::bases::{Base, Why};
+    let mut lab = Lab::new();
+    lab.write("p", "old\n");
+    lab.everything();
+    let base = autosync::names::ObjectId::from_hex(lab.git(&["rev-parse", "HEAD"])).unwrap();
+    let have = autosync::names::ObjectId::from_hex(lab.git(&["rev-parse", "HEAD:p"])).unwrap();
+    // As an apply leaves it that may not write `p`: HEAD has the new content, the disk the old.
+    lab.write("p", "came in\n");
+    lab.everything();
+    lab.write("p", "old\n");
+    let path = RepoPath::new("p").unwrap();
+    let have = Some(autosync::git::tree::Entry {
+        mode: autosync::git::tree::FILE,
+        id: have,
+    });
+    lab.folder.bases.insert(
+        path,
+        Base {
+            have,
+            base,
+            why: Why::Kept,
+            stat: None,
+        },
+    );
+    lab.folder.bases.save(&lab.folder.place).unwrap();
+
+    fs::remove_file(lab.bench.root().join("p")).unwrap();
+    lab.write("p/x", "a directory now\n");
+    let outcome = lab.paths(&["p", "p/x"]);
+    assert_eq!(outcome.blocked, None);
+    let text = lab.git(&["log", "-p", "--all", "-m", "--format=%H"]);
+    assert!(text.contains("came in"));
+    let tree = lab.git(&[
+        "grep",
+        "-h",
+        "-e",
+        "came in",
+        "-e",
+        "a directory now",
+        "HEAD",
+    ]);
+    assert!(
+        tree.contains("came in") && tree.contains("a directory now"),
+        "{tree}"
+    );
+    assert_eq!(lab.everything().committed, None);
+}
