@@ -76,7 +76,8 @@ pub fn first_contact(
         identify(place, hub_tip)?;
         return Ok(Contact::Related);
     }
-    if known.is_some() || !is_all_ours(place, local_tip)? {
+    let may_adopt = known.is_none() || gave_way(place, local_tip)?;
+    if !may_adopt || !is_all_ours(place, local_tip)? {
         return Ok(unrelated(
             "the hub holds another project: its history and this folder's have nothing in common",
             "Choose another hub, or move this folder away and clone the hub.",
@@ -146,6 +147,16 @@ fn root_of(place: &Place, tip: ObjectId) -> Result<ObjectId, RepoError> {
         .next()
         .unwrap_or_default();
     Ok(ObjectId::from_hex(last).map_err(crate::git::GitError::from)?)
+}
+
+/// Returns whether a local history gave way to the hub's before, and is only not replaced yet: the
+/// hub moved, or was pushed to, between the adoption and its apply.
+fn gave_way(place: &Place, local_tip: ObjectId) -> Result<bool, RepoError> {
+    let Some(discarded) = refs::read(&place.git, &place.objects, DISCARDED)? else {
+        return Ok(false);
+    };
+    let bases = place.objects.merge_bases(discarded, local_tip)?;
+    Ok(bases.contains(&discarded))
 }
 
 /// Returns whether every commit of a history was made by the agent.

@@ -186,6 +186,22 @@ fn a_folder_that_knows_its_hub_takes_no_other() {
 }
 
 #[test]
+fn what_gave_way_and_still_stands_gives_way_again() {
+    let lab = Lab::new();
+    let (_, tip) = hub(&lab, &tree("p=b"), &tree("p=h"));
+    let local = lab.commit("laptop", &tree("p=l n=n"), &[]);
+    let (mine, _) = adopted(contact(&lab, tip, Some(local)));
+    // Pushed, and not applied yet: the hub has all that is here.
+    assert_eq!(adopted(contact(&lab, mine, Some(local))), (mine, 0));
+    // Somebody else was first, and here the work went on.
+    let newer = lab.commit("tablet", &tree("p=h m=m"), &[tip]);
+    let later = lab.commit("laptop", &tree("p=l n=k"), &[local]);
+    let (commit, copies) = adopted(contact(&lab, newer, Some(later)));
+    assert_eq!(lab.list(commit), tree("p=h p{copy}=l n=k m=m"));
+    assert_eq!(copies, 1);
+}
+
+#[test]
 fn the_identity_is_the_root_that_first_parents_lead_to() {
     let lab = Lab::new();
     let (root, tip) = hub(&lab, &tree("p=b"), &tree("p=h"));
