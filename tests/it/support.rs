@@ -9,6 +9,8 @@ use std::process::{Command, Output, Stdio};
 use autosync::paths::{Env, Paths};
 use tempfile::TempDir;
 
+pub(crate) mod host;
+
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_autosync");
 

@@ -1,0 +1,210 @@
+//! Random work on both sides at once, with and without kills: equal trees in the end, and every
+//! version accounted for.
+//!
+//! The oracle is causal. Every version has a token of its own. A token may be missing from the
+//! tree only if somebody who had it in their tree overwrote or deleted it; if that was on another
+//! host than the one that wrote it, it was published before and is in the history.
+//!
+//! `AUTOSYNC_TEST_SECONDS` is how long the work goes on (20), `AUTOSYNC_TEST_SEED` repeats a run as
+//! far as time lets it be repeated.
+
+mod actor;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use autosync::clock;
+
+use crate::support::host::{Pair, Stands};
+use actor::{Actor, tokens_in};
+
+/// Operations of each side.
+const OPERATIONS: u32 = 200;
+/// Agents that are killed in the second test.
+const KILLS: u32 = 20;
+
+fn number(variable: &str) -> Option<u64> {
+    Some(std::env::var(variable).ok()?.parse().unwrap())
+}
+
+/// Returns every token in everything that git can reach from a ref of this folder.
+fn history(pair: &Pair) -> BTreeSet<String> {
+    let script = "git rev-list --objects --no-object-names --all | git cat-file --batch";
+    let mut found = BTreeSet::new();
+    for host in pair.hosts() {
+        let mut command = host.sandbox.command("sh");
+        let out = command
+            .args(["-c", script])
+            .current_dir(&host.folder)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{out:?}");
+        found.extend(tokens_in(&out.stdout));
+    }
+    found
+}
+
+/// Returns every version that went in a way that nobody wanted.
+fn unaccounted(
+    [laptop, server]: &[Actor; 2],
+    standing: &BTreeSet<String>,
+    history: &BTreeSet<String>,
+) -> Vec<String> {
+    let mut lost = Vec::new();
+    for (author, other) in [(laptop, server), (server, laptop)] {
+        for (token, path) in &author.written {
+            let by_author = author.destroyed.contains(token);
+            let by_other = other.destroyed.contains(token);
+            let how = match (standing.contains(token), history.contains(token)) {
+                (true, _) => continue,
+                (false, false) if by_other => "gone without a trace",
+                (false, _) if by_author || by_other => continue,
+                (false, true) => "reverted, it is in the history alone",
+                (false, false) => "lost, it is nowhere",
+            };
+            lost.push(format!("{token} at {path}: {how}"));
+        }
+    }
+    lost
+}
+
+fn work(kills: u32) {
+    let seed = number("AUTOSYNC_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let seconds = number("AUTOSYNC_TEST_SECONDS").unwrap_or(20);
+    let context = format!("AUTOSYNC_TEST_SEED={seed} AUTOSYNC_TEST_SECONDS={seconds}");
+    #[expect(
+        clippy::print_stdout,
+        reason = "a run that fails is repeated with its seed"
+    )]
+    {
+        println!("{context}");
+    }
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut pair = Pair::new();
+    let mut actors = ["laptop", "server"].map(|name| {
+        let host = if name == "laptop" {
+            &pair.laptop
+        } else {
+            &pair.server
+        };
+        Actor::new(name, &host.folder, &host.sandbox.root().join("trash"))
+    });
+    let all = OPERATIONS * 2;
+    let begun = clock::now();
+    let mut killed = 0;
+    let mut dead: Option<(usize, u32)> = None;
+    for done in 0..all {
+        let side = random.usize(..2);
+        actors[side].act(&mut random);
+        if let Some((victim, left)) = dead {
+            if left == 0 {
+                host(&mut pair, victim).start();
+                dead = None;
+            } else {
+                dead = Some((victim, left - 1));
+            }
+        } else if killed * all < done * kills {
+            let victim = random.usize(..2);
+            host(&mut pair, victim).kill();
+            killed += 1;
+            dead = Some((victim, random.u32(..6)));
+        }
+        // The work is spread over the time there is.
+        let due = begun + Duration::from_secs(seconds) * (done + 1) / all;
+        let alive = match dead {
+            Some((0, _)) => &pair.server,
+            Some(_) | None => &pair.laptop,
+        };
+        assert!(
+            !alive.ends_within(clock::until(due)),
+            "an agent ended by itself, {context}\n{}",
+            alive.log()
+        );
+    }
+    if let Some((victim, _)) = dead {
+        host(&mut pair, victim).start();
+    }
+    assert!(killed >= kills.saturating_sub(1), "{killed}");
+    let over = clock::now();
+    pair.quiet();
+    let calm = clock::now().since(over);
+    let tree = pair.ends_well();
+
+    let mut standing = BTreeSet::new();
+    for stands in tree.values() {
+        match stands {
+            Stands::File { content, .. } => standing.extend(tokens_in(content)),
+            Stands::Link(target) => {
+                standing.extend(tokens_in(target.as_os_str().as_encoded_bytes()));
+            }
+        }
+    }
+    let history = history(&pair);
+    let lost = unaccounted(&actors, &standing, &history);
+    let [laptop, server] = &actors;
+    let written = laptop.written.len() + server.written.len();
+    #[expect(
+        clippy::print_stdout,
+        reason = "how much was done, for who wants to see it"
+    )]
+    {
+        println!(
+            "{written} versions, {} in the tree of {} files, {} commits, {} copies, quiet after {} ms",
+            standing.len(),
+            tree.len(),
+            pair.laptop.commits().len(),
+            pair.laptop.copies().len(),
+            calm.as_millis()
+        );
+    }
+    assert!(lost.is_empty(), "{context}\n{lost:#?}");
+    assert!(written > 200 && standing.len() > 20, "{written}");
+}
+
+fn host(pair: &mut Pair, side: usize) -> &mut crate::support::host::Host {
+    if side == 0 {
+        &mut pair.laptop
+    } else {
+        &mut pair.server
+    }
+}
+
+#[test]
+fn random_work_on_both_sides_ends_equal_with_every_version_accounted_for() {
+    work(0);
+}
+
+#[test]
+fn twenty_kills_during_random_work_lose_nothing() {
+    work(KILLS);
+}
+
+#[test]
+fn the_oracle_tells_lost_from_overwritten() {
+    let place = tempfile::tempdir().unwrap();
+    let actor = |name: &str| Actor::new(name, place.path(), &place.path().join(name));
+    let judged = |writer: usize, destroyer: Option<usize>, standing: bool, known: bool| {
+        let mut actors = [actor("laptop"), actor("server")];
+        for name in ["laptop", "server"] {
+            std::fs::remove_dir(place.path().join(name)).unwrap();
+        }
+        let token = "tok-x00000001".to_owned();
+        let set =
+            |is: bool| -> BTreeSet<String> { is.then(|| token.clone()).into_iter().collect() };
+        actors[writer].written.insert(token.clone(), "a".into());
+        if let Some(destroyer) = destroyer {
+            actors[destroyer].destroyed.insert(token.clone());
+        }
+        unaccounted(&actors, &set(standing), &set(known)).len()
+    };
+    // In the tree, whoever did what.
+    assert_eq!(judged(0, None, true, false), 0);
+    // Overwritten by its own author, perhaps before anybody looked.
+    assert_eq!(judged(0, Some(0), false, false), 0);
+    // Overwritten elsewhere: it was published.
+    assert_eq!(judged(0, Some(1), false, true), 0);
+    assert_eq!(judged(0, Some(1), false, false), 1);
+    // By nobody.
+    assert_eq!(judged(1, None, false, true), 1);
+    assert_eq!(judged(1, None, false, false), 1);
+}

@@ -1,0 +1,5 @@
+//! Two hosts, two agents, one hub: what is done here is there.
+
+mod content;
+mod orders;
+mod places;
