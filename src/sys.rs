@@ -23,12 +23,15 @@ pub(crate) fn fsync_objects() {
     });
 }
 
-/// Sends this process a signal, as a person with `kill` would.
+/// Sends this thread a signal that stops or ends the whole process.
+///
+/// To the thread, not to the process: a stop would be taken by any thread, and this one might run
+/// on for a while before it hears of it.
 #[cfg(feature = "faults")]
 pub(crate) fn signal_self(signal: i32) {
-    // SAFETY: `kill` with our own pid takes two integers by value.
+    // SAFETY: `raise` takes an integer by value.
     unsafe {
-        libc::kill(libc::getpid(), signal);
+        libc::raise(signal);
     }
 }
 

@@ -94,6 +94,27 @@ pub fn apply(
     to: ObjectId,
     approved: bool,
 ) -> Result<Applied, RepoError> {
+    let branch = &place.settings.branch;
+    let tip = refs::read(&place.git, &place.objects, &place.branch_ref())?;
+    let pending = format!("{}pending", refs::OURS);
+    if let Some(pending) = refs::read(&place.git, &place.objects, &pending)?
+        && Some(pending) != tip
+        && !journal_open(place)
+        && gate::closed(&place.git, branch)?.is_none()
+    {
+        return Ok(retry(tip, "a snapshot has to be finished first"));
+    }
+    apply_with_pending(place, bases, view, to, approved)
+}
+
+/// As [`apply`], of a commit that contains the one which a snapshot left pending.
+pub fn apply_with_pending(
+    place: &Place,
+    bases: &mut Bases,
+    view: &mut IndexView,
+    to: ObjectId,
+    approved: bool,
+) -> Result<Applied, RepoError> {
     if journal_open(place) {
         return Ok(retry(None, "an earlier update has to be finished first"));
     }
@@ -102,12 +123,6 @@ pub fn apply(
         return Ok(blocked(None, trouble));
     }
     let record = gate::record(&place.git, &place.objects, branch)?;
-    let pending = format!("{}pending", refs::OURS);
-    if let Some(pending) = refs::read(&place.git, &place.objects, &pending)?
-        && Some(pending) != record.tip
-    {
-        return Ok(retry(record.tip, "a snapshot has to be finished first"));
-    }
     let from = match record.tip {
         Some(tip) => tip,
         None => nothing(place)?,

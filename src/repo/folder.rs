@@ -221,8 +221,13 @@ impl Folder {
             let outcome = merge::merge(place, pending, tip, merge::Prefer::LocalSilently)?;
             if let merge::MergeOutcome::Created { commit, .. } = outcome {
                 self.refresh_view(&record)?;
-                let done =
-                    apply::apply(&self.place, &mut self.bases, &mut self.view, commit, true)?;
+                let done = apply::apply_with_pending(
+                    &self.place,
+                    &mut self.bases,
+                    &mut self.view,
+                    commit,
+                    true,
+                )?;
                 self.view_tip = done.tip;
                 if let Some(trouble) = done.blocked {
                     return Err(RepoError::Blocked(trouble));

@@ -3,6 +3,7 @@
 
 mod apply;
 mod architecture;
+mod base_map;
 mod cli;
 mod config;
 mod control;
@@ -20,4 +21,5 @@ mod ssh;
 mod support;
 mod transport_path;
 mod two_hosts;
+mod user_git;
 mod watch;

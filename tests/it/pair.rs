@@ -117,6 +117,15 @@ impl Pair {
         assert!(status.success());
     }
 
+    /// Syncs both hosts until both had the last word of the other.
+    #[track_caller]
+    pub(crate) fn converge(&self, note: &str) {
+        for host in [&self.laptop, &self.server, &self.laptop] {
+            let ran = host.once();
+            assert_eq!(ran.code, Some(0), "{note}: {ran:?}");
+        }
+    }
+
     /// Asserts that both hosts and the hub are the same, clean, whole, and nothing is locked.
     #[track_caller]
     pub(crate) fn assert_settled(&self, note: &str) {

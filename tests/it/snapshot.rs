@@ -13,7 +13,7 @@ use autosync::repo::{Policy, Settings};
 
 use crate::git_bench::Bench;
 
-fn settings(root: &Path) -> Settings {
+pub(crate) fn settings(root: &Path) -> Settings {
     Settings {
         root: root.to_owned(),
         git_dir: None,

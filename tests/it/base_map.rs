@@ -1,0 +1,291 @@
+//! Paths whose content deliberately differs from HEAD, through two hosts: nobody's change is ever
+//! taken back, and what the disk has instead is never committed as a change.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use autosync::engine::action::Job;
+use autosync::engine::event::Event;
+use autosync::names::ObjectId;
+use autosync::repo::folder::Folder;
+
+use crate::network::skipped;
+use crate::pair::{Host, Pair};
+use crate::snapshot::settings;
+
+const OLD: &str = "one\ntwo\nthree\nfour\nfive\n";
+const NEW: &str = "ONE\ntwo\nthree\nfour\nfive\n";
+
+/// A pair whose hub has a new version of `path`.
+fn incoming(path: &str) -> Pair {
+    let pair = Pair::new(&[(path, OLD), ("other", "1\n")]);
+    pair.server.write(path, NEW);
+    let _ran = pair.server.once().ok();
+    pair
+}
+
+/// Asserts that syncing again commits nothing and that git sees nothing to do.
+fn assert_quiet(here: &Host, tip: &str, note: &str) {
+    let ran = here.once();
+    assert!(!ran.out.contains("Committed"), "{note}: {ran:?}");
+    assert_eq!(here.git(&["rev-parse", "HEAD"]), tip, "{note}");
+    // What HEAD no longer has and the disk still has is untracked for git.
+    let status = here.git(&["status", "--porcelain"]);
+    assert!(
+        status.lines().all(|line| line.starts_with("?? ")),
+        "{note}: {status}"
+    );
+    here.assert_sound(note);
+}
+
+/// Asserts that no commit after the first that has the new version takes it back.
+fn assert_never_reverted(pair: &Pair, path: &str) {
+    let since = pair
+        .server
+        .git(&["log", "--first-parent", "--reverse", "--format=%H", "main"]);
+    let mut came = false;
+    for commit in since.lines() {
+        let text = pair
+            .server
+            .try_git(&["show", &format!("{commit}:{path}")])
+            .out;
+        came |= text.starts_with("ONE\n");
+        assert!(!came || text.starts_with("ONE\n"), "{commit}: {text}");
+    }
+    assert!(came);
+}
+
+#[test]
+fn kept_what_is_saved_during_an_apply_is_merged_with_what_came() {
+    for in_place in [true, false] {
+        for step in [
+            "A1.planned",
+            "A2.journal",
+            "A3.found",
+            "A3.checked",
+            "A3.exchanged",
+        ] {
+            let pair = incoming("file");
+            let here = &pair.laptop;
+            let mine = OLD.replace("five", "TOKEN-five");
+            let stopped = here.once_until(step);
+            if in_place {
+                here.write("file", &mine);
+            } else {
+                fs::rename(here.write("file.new", &mine), here.at("file")).unwrap();
+            }
+            let ran = stopped.go_on();
+            pair.converge(step);
+            pair.assert_settled(step);
+            let log = here.git(&["log", "--graph", "--stat", "--format=%h %s"]);
+            let step = &format!("{step}, in place: {in_place}\n{log}\n{ran:?}");
+            let text = here.read("file");
+            if step.starts_with("A3.exchanged") {
+                // The editor replaced the new version by one that knows nothing of it.
+                assert_eq!(text, mine, "{step}");
+            } else {
+                assert_eq!(text, NEW.replace("five", "TOKEN-five"), "{step}");
+                assert_never_reverted(&pair, "file");
+            }
+        }
+    }
+}
+
+#[test]
+fn deferred_a_file_that_is_open_for_writing() {
+    let pair = incoming("log");
+    let here = &pair.laptop;
+    let mut open = fs::File::options()
+        .append(true)
+        .open(here.at("log"))
+        .unwrap();
+    let ran = here.once();
+    assert!(
+        ran.out.contains("Waiting: `log`, open for writing"),
+        "{ran:?}"
+    );
+    let tip = here.git(&["rev-parse", "HEAD"]);
+    assert_eq!(tip, pair.server.git(&["rev-parse", "HEAD"]), "HEAD goes on");
+    assert_eq!(here.read("log"), OLD);
+    assert_quiet(here, &tip, "open");
+    open.write_all(b"TOKEN-six\n").unwrap();
+    drop(open);
+    pair.converge("closed");
+    pair.assert_settled("closed");
+    assert_eq!(here.read("log"), format!("{NEW}TOKEN-six\n"));
+    assert_never_reverted(&pair, "log");
+}
+
+#[test]
+fn deferred_a_file_with_several_names_comes_when_it_has_one() {
+    let pair = incoming("file");
+    let here = &pair.laptop;
+    let second = here.sandbox.root().join("second");
+    fs::hard_link(here.at("file"), &second).unwrap();
+    let ran = here.once();
+    assert!(ran.out.contains("Waiting: `file`"), "{ran:?}");
+    assert_quiet(here, &here.git(&["rev-parse", "HEAD"]), "linked");
+    // Other paths go on meanwhile, in both directions.
+    here.write("other", "TOKEN-mine\n");
+    pair.server.write("third", "TOKEN-third\n");
+    let _ran = here.once();
+    let _ran = pair.server.once().ok();
+    let _ran = here.once();
+    assert_eq!(here.read("third"), "TOKEN-third\n");
+    assert_eq!(pair.server.read("other"), "TOKEN-mine\n");
+    assert_eq!(here.read("file"), OLD);
+    assert_never_reverted(&pair, "file");
+    fs::remove_file(second).unwrap();
+    pair.converge("one name");
+    pair.assert_settled("one name");
+    assert_eq!(here.read("file"), NEW);
+}
+
+#[test]
+fn deferred_a_live_database_is_not_replaced_under_its_owner() {
+    let pair = Pair::new(&[(".gitignore", "*-wal\n*-shm\n")]);
+    let (here, there) = (&pair.laptop, &pair.server);
+    let sql = |host: &Host, words: &str| {
+        let mut command = host.sandbox.command("sqlite3");
+        let out = command.arg(host.at("db")).arg(words).output();
+        out.map(|out| String::from_utf8(out.stdout).unwrap())
+    };
+    if let Err(error) = sql(
+        here,
+        "create table t (word); insert into t values ('first');",
+    ) {
+        skipped("deferred_a_live_database", &format!("sqlite3: {error}"));
+        return;
+    }
+    pair.converge("made");
+    sql(there, "insert into t values ('TOKEN-there');").unwrap();
+    let _ran = there.once().ok();
+
+    let mut command = here.sandbox.command("sqlite3");
+    let mut owner = command
+        .arg(here.at("db"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut words = owner.stdin.take().unwrap();
+    words
+        .write_all(
+            b"pragma journal_mode=wal; insert into t values ('TOKEN-here'); select 'ready';\n",
+        )
+        .unwrap();
+    let mut answer = std::io::BufReader::new(owner.stdout.take().unwrap());
+    for line in ["wal\n", "ready\n"] {
+        let mut said = String::new();
+        std::io::BufRead::read_line(&mut answer, &mut said).unwrap();
+        assert_eq!(said, line);
+    }
+    let ran = here.once();
+    assert!(ran.out.contains("Waiting: `db`"), "{ran:?}");
+    assert!(here.at("db-wal").exists());
+    words.write_all(b"select count(*) from t;\n").unwrap();
+    let mut said = String::new();
+    std::io::BufRead::read_line(&mut answer, &mut said).unwrap();
+    assert_eq!(said, "2\n", "its owner sees its own database");
+    drop(words);
+    assert!(owner.wait().unwrap().success());
+    pair.converge("closed");
+    pair.assert_settled("closed");
+    // Both databases are there: the hub's by its name, this one as a copy.
+    assert_eq!(
+        sql(here, "select * from t;").unwrap(),
+        "first\nTOKEN-there\n"
+    );
+    let copies = here
+        .tree()
+        .into_keys()
+        .filter(|name| name.contains("(conflict "));
+    let copies: Vec<String> = copies.collect();
+    assert_eq!(copies.len(), 1, "{copies:?}");
+    let mut command = here.sandbox.command("sqlite3");
+    let out = command
+        .arg(here.at(&copies[0]))
+        .arg("select * from t;")
+        .output()
+        .unwrap();
+    assert_eq!(out.stdout, b"first\nTOKEN-here\n");
+}
+
+#[test]
+fn removals_wait_for_a_person_and_go_through_once_approved() {
+    let names: Vec<String> = (0..80).map(|n| format!("many/{n}")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x\n")).collect();
+    let pair = Pair::new(&files);
+    let (here, there) = (&pair.laptop, &pair.server);
+    there.git(&["rm", "-q", "-r", "many"]);
+    there.write("kept", "TOKEN-kept\n");
+    there.git(&["add", "kept"]);
+    there.git(&["commit", "-qm", "by plain git"]);
+    there.git(&["push", "-q", "origin", "main"]);
+    let ran = here.once();
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(
+        ran.out.contains("80 files were deleted elsewhere"),
+        "{ran:?}"
+    );
+    assert_eq!(here.read("many/7"), "x\n");
+    assert_eq!(here.read("kept"), "TOKEN-kept\n", "the rest goes on");
+    let tip = here.git(&["rev-parse", "HEAD"]);
+    assert_eq!(tip, there.git(&["rev-parse", "HEAD"]));
+    assert_quiet(here, &tip, "held");
+    // One that the user edits is not removed.
+    here.write("many/7", "TOKEN-seven\n");
+    let _ran = here.once();
+
+    let mut folder = Folder::open(settings(&here.root)).unwrap();
+    let tip = ObjectId::from_hex(here.git(&["rev-parse", "HEAD"])).unwrap();
+    let job = Job::Apply {
+        target: tip,
+        approved: true,
+    };
+    let Event::Applied(applied) = folder.run(job, &mut |_| {}) else {
+        panic!("an apply ends as one");
+    };
+    assert_eq!(applied.blocked, None);
+    drop(folder);
+    pair.converge("approved");
+    pair.assert_settled("approved");
+    let tree = here.tree();
+    assert_eq!(tree.keys().collect::<Vec<_>>(), ["kept", "many/7"]);
+    assert_eq!(tree["many/7"], "TOKEN-seven\n");
+}
+
+#[test]
+fn names_that_this_host_cannot_have_stay_in_the_history() {
+    let pair = Pair::new(&[("file", "1\n")]);
+    let (here, there) = (&pair.laptop, &pair.server);
+    // A name that no file system takes, as another kind of host may push it.
+    let long = "n".repeat(300);
+    let mut command = there.sandbox.command("sh");
+    let script = format!(
+        "set -e; blob=$(echo TOKEN-long | git hash-object -w --stdin)
+         tree=$( (git ls-tree HEAD; printf '100644 blob %s\\t{long}\\n' $blob) | git mktree)
+         commit=$(git commit-tree -p HEAD -m long $tree)
+         git push -q origin $commit:main"
+    );
+    let status = command
+        .args(["-c", &script])
+        .current_dir(&there.root)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let ran = here.once();
+    assert!(ran.out.contains("cannot exist on this computer"), "{ran:?}");
+    let tip = here.git(&["rev-parse", "HEAD"]);
+    assert_quiet(here, &tip, "long name");
+    here.write("file", "TOKEN-mine\n");
+    let _ran = here.once();
+    let hub = |what: &str| here.sandbox.git(&pair.hub, ["show", what]);
+    assert_eq!(hub("main:file"), "TOKEN-mine");
+    assert_eq!(
+        hub(&format!("main:{long}")),
+        "TOKEN-long",
+        "it was not deleted"
+    );
+}
