@@ -194,7 +194,11 @@ impl Verdict {
 fn collect(text: &[u8], found: &mut BTreeSet<String>) {
     let mark = MARK.as_bytes();
     let starts = text.windows(mark.len() + DIGITS);
-    for token in starts.filter(|window| window.starts_with(mark)) {
+    let is_token = |window: &&[u8]| {
+        let digits = window.strip_prefix(mark);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    for token in starts.filter(is_token) {
         if let Ok(token) = std::str::from_utf8(token) {
             found.insert(token.to_owned());
         }
