@@ -77,14 +77,14 @@ pub struct Agent {
     transports: Vec<Box<dyn Transport>>,
     events: broadcast::Sender<Happening>,
     barriers: Vec<Barrier>,
-    waits: Vec<(Until, Reply<Status>)>,
     since: String,
     next_ticket: u64,
 }
 
-/// Somebody who waits until everything has settled.
+/// Somebody who waits until what happened before the question is dealt with.
 struct Barrier {
     ticket: u64,
+    until: Until,
     /// Folders whose watcher has not echoed yet.
     echoes: Vec<u64>,
     folders: Vec<u64>,
@@ -112,7 +112,6 @@ impl Agent {
             overflow: Arc::new(AtomicBool::new(false)),
             events,
             barriers: Vec::new(),
-            waits: Vec::new(),
             since: clock::wall(),
             next_ticket: 0,
         };
@@ -154,6 +153,9 @@ impl Agent {
                 transport.unwatch(&id.to_string());
             }
             folder.finish();
+            for barrier in &mut self.barriers {
+                barrier.echoes.retain(|waiting| *waiting != id);
+            }
         }
     }
 
@@ -220,9 +222,6 @@ impl Agent {
         close: oneshot::Sender<()>,
         server: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
     ) {
-        for (_, reply) in self.waits.drain(..) {
-            drop(reply.send(Err(Refusal::Stopping)));
-        }
         for barrier in self.barriers.drain(..) {
             drop(barrier.reply.send(Err(Refusal::Stopping)));
         }
@@ -342,30 +341,22 @@ impl Agent {
                 );
             }
         }
-        self.answer_waits();
+        self.answer_barriers();
     }
 
-    fn answer_waits(&mut self) {
-        let mut waits = std::mem::take(&mut self.waits);
-        waits.retain(|(_, reply)| !reply.is_closed());
-        let (over, waiting): (Vec<_>, Vec<_>) = waits.into_iter().partition(|(until, _)| {
-            self.folders.values().all(|folder| match until {
-                Until::Idle => folder.is_idle(),
-                Until::Synced => folder.is_synced(),
-            })
-        });
-        self.waits = waiting;
-        for (_, reply) in over {
-            drop(reply.send(Ok(self.status())));
-        }
+    fn answer_barriers(&mut self) {
         let mut barriers = std::mem::take(&mut self.barriers);
         barriers.retain(|barrier| !barrier.reply.is_closed());
         let (over, waiting): (Vec<_>, Vec<_>) = barriers.into_iter().partition(|barrier| {
+            let so = |folder: &FolderAgent| match barrier.until {
+                Until::Idle => folder.is_idle(),
+                Until::Synced => folder.is_synced(),
+            };
             barrier.echoes.is_empty()
                 && barrier
                     .folders
                     .iter()
-                    .all(|id| self.folders.get(id).is_none_or(FolderAgent::is_idle))
+                    .all(|id| self.folders.get(id).is_none_or(so))
         });
         self.barriers = waiting;
         for barrier in over {
@@ -473,10 +464,14 @@ impl Agent {
                 return true;
             }
             Ask::Barrier { folder, reply } => match self.named(folder.as_deref()) {
-                Ok(folders) => self.put_barrier(folders, reply),
+                Ok(folders) => self.put_barrier(folders, Until::Idle, reply),
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
-            Ask::Wait { until, reply } => self.waits.push((until, reply)),
+            Ask::Wait { until, reply } => {
+                // With a marker too: who writes a file and waits means that file as well.
+                let all = self.folders.keys().copied().collect();
+                self.put_barrier(all, until, reply);
+            }
         }
         false
     }
@@ -500,7 +495,7 @@ impl Agent {
         }
     }
 
-    fn put_barrier(&mut self, folders: Vec<u64>, reply: Reply<Status>) {
+    fn put_barrier(&mut self, folders: Vec<u64>, until: Until, reply: Reply<Status>) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         for id in &folders {
@@ -513,6 +508,7 @@ impl Agent {
         }
         self.barriers.push(Barrier {
             ticket,
+            until,
             echoes: folders.clone(),
             folders,
             reply,

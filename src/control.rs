@@ -113,7 +113,7 @@ pub enum Ask {
         /// Where the answer goes.
         reply: Reply<Status>,
     },
-    /// Answer when it is so, at once if it is so already.
+    /// Answer when it is so, with everything that was written before the question.
     Wait {
         /// What is waited for.
         until: Until,

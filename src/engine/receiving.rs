@@ -378,9 +378,9 @@ impl Engine {
             Vec::new()
         };
         for copy in ours {
-            if !outcome.copies.contains(&copy) {
-                outcome.copies.push(copy);
-            }
+            // What the tree tells of it may have another time: that of the adoption.
+            outcome.copies.retain(|told| told.copy != copy.copy);
+            outcome.copies.push(copy);
         }
         self.record.applied(now, target, moved, &outcome);
         if outcome.count > 0 {

@@ -93,16 +93,16 @@ impl Record {
         self.conflicts.drain(..surplus);
     }
 
-    /// A copy that somebody touched has been seen to.
     /// Takes the conflict copies that an earlier run left in the tree.
     pub(super) fn stand(&mut self, copies: Vec<ConflictCopy>) {
         for copy in copies.into_iter().take(MOST) {
-            if !self.conflicts.contains(&copy) {
+            if self.conflicts.iter().all(|known| known.copy != copy.copy) {
                 self.conflicts.push(copy);
             }
         }
     }
 
+    /// A copy that somebody touched has been seen to.
     fn settle_conflicts(&mut self, paths: &[RepoPath]) {
         self.conflicts
             .retain(|conflict| !paths.contains(&conflict.copy));
