@@ -428,11 +428,46 @@ impl<'a> Judge<'a> {
                 entry,
             });
         }
-        if file_stands {
-            let edits = Edits::from([(path.clone(), Some(file))]);
-            return build(self.place, tree, &edits);
+        if !file_stands {
+            return Ok(tree);
         }
-        Ok(tree)
+        let edits = Edits::from([(path.clone(), Some(file))]);
+        let tree = build(self.place, tree, &edits)?;
+        if local_stands {
+            self.bring_back(tree)
+        } else {
+            Ok(tree)
+        }
+    }
+
+    /// Puts local edits that the hub had moved into a directory, which gave way without a copy,
+    /// back to their own names.
+    fn bring_back(&self, tree: ObjectId) -> Result<ObjectId, RepoError> {
+        let objects = &self.place.objects;
+        let standing: BTreeSet<ObjectId> = tree::differences(objects, None, Some(tree))?
+            .into_iter()
+            .filter_map(|change| Some(change.new?.id))
+            .collect();
+        let mut edits = Edits::new();
+        for change in &self.changes.local {
+            let Some(local) = change.new else {
+                continue;
+            };
+            let edited = change.old.is_none_or(|old| !old.same_content(&local));
+            if !edited || standing.contains(&local.id) {
+                continue;
+            }
+            let mut free = objects.entry(tree, &change.path)?.is_none();
+            for dir in change.path.ancestors() {
+                free &= objects
+                    .entry(tree, &dir)?
+                    .is_none_or(|above| above.is_tree());
+            }
+            if free {
+                edits.insert(change.path.clone(), Some(local));
+            }
+        }
+        build(self.place, tree, &edits)
     }
 
     /// Returns whether a directory holds anything whose content the base did not have there.

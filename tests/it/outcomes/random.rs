@@ -217,6 +217,14 @@ fn nothing_is_lost_and_nothing_made_up() {
 }
 
 #[test]
+fn an_edit_moved_into_a_directory_that_gives_way_returns_to_its_name() {
+    let lab = Lab::new();
+    let hub = side("hub", &[Op::Rename(1, 6)]);
+    let laptop = side("laptop", &[Op::Add(5), Op::Add(1)]);
+    check(&lab, &hub, &laptop);
+}
+
+#[test]
 fn changes_to_different_names_come_out_as_with_git() {
     let ops = prop::collection::vec((op(), any::<bool>()), 1..8);
     run(&ops, [0, 100], |lab, ops| {
