@@ -199,6 +199,8 @@ fn history_that_the_user_rewrote_wins_without_a_copy() {
         ["p=b", "p/x=x", "p=l", "p=l"],
         ["-", "p=f", "p=g", "p=g"],
         ["p=&1", "p=&2", "p=&3", "p=&3"],
+        // What the hub moved to where our file stands goes back to its old name with our edit.
+        ["d/z=b p=f", "p/x=b", "d/z=l p=g", "d/z=l p=g"],
     ] {
         let made = lab.merge(&tree(base), &tree(h), &tree(l), Prefer::LocalSilently);
         assert_eq!(lab.list(made.commit()), tree(expect), "{h} / {l}");
