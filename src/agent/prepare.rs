@@ -63,6 +63,9 @@ pub fn prepare(
     wish: &Wish,
 ) -> Result<Ready, Complaint> {
     git::check_version().map_err(git_complaint)?;
+    if let (Some(hub), true) = (&wish.hub, wish.existing_hub) {
+        check_hub(&local_name(hub))?;
+    }
     let made_directory = make_directory(&folder.path, wish.make)?;
     let root = folder.path.canonicalize().map_err(|error| {
         Complaint::new(
@@ -105,16 +108,9 @@ pub fn prepare(
     }
     if let Some(address) = &hub {
         if let Some(path) = hub_path(address)
+            && wish.make_hub
             && is_absent(&path)
-            && (wish.make_hub || wish.existing_hub)
         {
-            if wish.existing_hub {
-                return Err(Complaint::new(
-                    Exit::Failed,
-                    format!("there is no hub at `{}`", show(&path)),
-                    "Check the path; `autosync init DIR --hub PATH` makes a new one.",
-                ));
-            }
             create_hub(&path, &branch, wish.shared).map_err(|error| {
                 let trouble = error.trouble();
                 Complaint::new(Exit::Failed, trouble.message, trouble.hint)
@@ -247,6 +243,36 @@ fn open_repository(
         )),
         Err(error) => Err(git_complaint(error)),
     }
+}
+
+/// Errors with one sentence if there is no hub at an address, or it does not answer: before
+/// anything is made for it.
+fn check_hub(hub: &str) -> Result<(), Complaint> {
+    if let Some(path) = hub_path(hub)
+        && is_absent(&path)
+    {
+        return Err(Complaint::new(
+            Exit::Failed,
+            format!("there is no hub at `{}`", show(&path)),
+            "Check the path; `autosync init DIR --hub PATH` makes a new one.",
+        ));
+    }
+    let mut command = git::bare_command();
+    command.env("GIT_SSH_COMMAND", ssh_for_a_check());
+    command.args(["ls-remote", "--heads", "--", hub]);
+    let done = git::run_any(&mut command, b"", git::LOCAL, "ls-remote").map_err(git_complaint)?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&done.stderr).into_owned();
+    let trouble = git::refusal::trouble(&escape(public_url(hub).as_bytes()), &words);
+    Err(Complaint::from(&trouble))
+}
+
+/// Returns the user's ssh command, told to ask nobody.
+fn ssh_for_a_check() -> String {
+    let ssh = std::env::var("GIT_SSH_COMMAND").unwrap_or_else(|_| "ssh".to_owned());
+    format!("{ssh} -oBatchMode=yes -oConnectTimeout=10")
 }
 
 /// Returns the branch that the hub's HEAD names, if it answers.

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     fn env() -> Env {
-        [("HOME", "/home/me"), ("WORK", "/srv/work"), ("EMPTY", "")]
+        [("HOME", "/home/me"), ("WORK", "/srv/base"), ("EMPTY", "")]
             .into_iter()
             .collect()
     }
@@ -115,8 +115,8 @@ mod tests {
         for (text, meant) in [
             ("~", "/home/me"),
             ("~/Sync", "/home/me/Sync"),
-            ("$WORK/a", "/srv/work/a"),
-            ("${WORK}s/./a/", "/srv/works/a"),
+            ("$WORK/a", "/srv/base/a"),
+            ("${WORK}s/./a/", "/srv/bases/a"),
             ("a/$$b", "/etc/a/$b"),
             ("../x", "/etc/../x"),
             ("/a~b", "/a~b"),
