@@ -1,6 +1,7 @@
 //! What must come out of every pair of operations, at the level of merges.
 
 mod contact;
+mod hosts;
 mod lab;
 mod names;
 mod random;
