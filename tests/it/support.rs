@@ -82,6 +82,11 @@ impl Sandbox {
         self.place.path()
     }
 
+    /// Leaves everything where it is, for a person to look at.
+    pub(crate) fn keep(&mut self) {
+        self.place.disable_cleanup(true);
+    }
+
     /// The home directory.
     pub(crate) fn home(&self) -> PathBuf {
         self.root().join("home")

@@ -1,6 +1,6 @@
 //! A host with a living agent: a process of the built program in a sandbox of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -23,6 +23,8 @@ use crate::support::{PROGRAM, Ran, Sandbox};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A host and, most of the time, its agent. The agent ends when it is dropped.
+///
+/// With `AUTOSYNC_TEST_KEEP` set, what a test that failed left is kept.
 pub(crate) struct Host {
     pub(crate) sandbox: Sandbox,
     /// The folder that most tests are about.
@@ -282,6 +284,9 @@ impl Drop for Host {
             {
                 eprintln!("--- {}\n{}", self.log_file().display(), self.log());
             }
+            if std::env::var_os("AUTOSYNC_TEST_KEEP").is_some() {
+                self.sandbox.keep();
+            }
         }
         let runtime = self.client.socket().parent().unwrap();
         if !runtime.starts_with(self.sandbox.root()) {
@@ -339,10 +344,17 @@ pub(crate) struct Pair {
 impl Pair {
     /// Starts both, as a user would: `run` here, `clone` and `run` there.
     pub(crate) fn new() -> Self {
+        Self::configured("")
+    }
+
+    /// The same with a configuration on both.
+    pub(crate) fn configured(config: &str) -> Self {
         let mut laptop = Host::new("laptop");
+        laptop.sandbox.config(config);
         laptop.start();
         let hub = laptop.sandbox.paths().hubs().join("Sync.git");
         let mut server = Host::new("server");
+        server.sandbox.config(config);
         let ran = server.run([OsStr::new("clone"), hub.as_os_str(), OsStr::new("Sync")]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         server.start();
@@ -393,20 +405,15 @@ impl Pair {
         self.quiet();
         let tree = self.laptop.tree();
         let other = self.server.tree();
-        for (name, stands) in &tree {
-            assert_eq!(
-                other.get(name),
-                Some(stands),
-                "`{}` on the server",
-                name.display()
-            );
-        }
-        for name in other.keys() {
-            assert!(
-                tree.contains_key(name),
-                "`{}` on the server alone",
-                name.display()
-            );
+        let names: BTreeSet<&OsString> = tree.keys().chain(other.keys()).collect();
+        let differ: Vec<&OsString> = names
+            .into_iter()
+            .filter(|name| tree.get(*name) != other.get(*name))
+            .collect();
+        if !differ.is_empty() {
+            let [laptop, server] = self.hosts().map(Host::folder_status);
+            let git = self.hosts().map(|host| host.git(["status", "--short"]));
+            panic!("not the same: {differ:?}\n{git:#?}\n{laptop:#?}\n{server:#?}");
         }
         tree
     }
