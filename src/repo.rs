@@ -30,6 +30,7 @@ pub mod apply;
 pub mod aside;
 mod attributes;
 pub mod bases;
+pub mod boot;
 pub mod contact;
 pub mod copies;
 mod copy_name;

@@ -161,7 +161,12 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
     loop {
         let job = match jobs.recv_timeout(SWEEP) {
             Ok(job) => job,
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => {
+                if let Some(Err(error)) = folder.map(|folder| folder.boot.end(&folder.place)) {
+                    tracing::warn!(%error, "the clean end could not be noted");
+                }
+                return;
+            }
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(folder) = &folder {
                     sweep(folder, ear);

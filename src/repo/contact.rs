@@ -207,7 +207,7 @@ fn without_old_versions(
 }
 
 /// Returns every version that these paths ever had in a history.
-fn versions_in_history<'a>(
+pub(super) fn versions_in_history<'a>(
     place: &Place,
     tip: ObjectId,
     paths: impl ExactSizeIterator<Item = &'a RepoPath>,

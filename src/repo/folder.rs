@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use super::bases::Bases;
+use super::boot::Boot;
 use super::filter::Patterns;
 use super::journal::journal_open;
 use super::publish::{IndexEdit, Published, boot_id, publish};
@@ -40,6 +41,10 @@ pub struct Folder {
     pub patterns: Patterns,
     /// Files that a guard keeps out of commits, with the reason.
     pub held: BTreeMap<RepoPath, (Code, String)>,
+    /// What a power cut may have done to files.
+    pub boot: Boot,
+    /// Whether only files that git knows are ours (`status.showUntrackedFiles=no`).
+    pub tracked_only: bool,
     /// Deletions that wait for approval.
     pub held_deletes: BTreeSet<RepoPath>,
     /// Paths that the user staged in part, since when.
@@ -54,6 +59,9 @@ impl Folder {
         let patterns = Patterns::new(&settings)?;
         let place = Place::open(settings)?;
         let bases = Bases::load(&place)?;
+        let untracked = place.git.config("status.showUntrackedFiles")?;
+        let tracked_only = place.settings.only.is_empty()
+            && matches!(untracked.as_deref(), Some("no" | "false" | "off" | "0"));
         Ok(Self {
             place,
             bases,
@@ -61,6 +69,8 @@ impl Folder {
             view_tip: None,
             patterns,
             held: BTreeMap::new(),
+            boot: Boot::default(),
+            tracked_only,
             held_deletes: BTreeSet::new(),
             staged_since: BTreeMap::new(),
             deleted: VecDeque::new(),
@@ -277,6 +287,7 @@ impl Folder {
     /// Returns the tip. Must run under our own lock of the folder, before any other job.
     pub fn recover(&mut self) -> Result<Option<ObjectId>, RepoError> {
         self.check_root(false)?;
+        self.boot = Boot::begin(&self.place)?;
         let place = &self.place;
         let pending = refs::read(&place.git, &place.objects, PENDING)?;
         let tips: Vec<ObjectId> = pending

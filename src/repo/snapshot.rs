@@ -10,7 +10,7 @@ use super::bases::{Base, Bases, Why};
 use super::displaced::{drop_late, sweep_displaced};
 use super::folder::{Folder, PENDING};
 use super::publish::{IndexEdit, Published, publish};
-use super::{Place, RepoError, apply, merge, message, scan, take};
+use super::{Place, RepoError, apply, boot, merge, message, scan, take};
 use crate::clock;
 use crate::engine::action::{Scope, Trigger};
 use crate::engine::event::{Committed, Event, Snapshotted};
@@ -53,6 +53,14 @@ pub fn snapshot(
     let candidates = scan::candidates(&folder.place, request.scope, &head)?;
     fault::at("S2.candidates");
     let mut taken = take::take(folder, &candidates, &head, request.even_open)?;
+    boot::hold(
+        folder,
+        &head,
+        record.tip,
+        candidates.everything,
+        request.approved,
+        &mut taken,
+    )?;
     folder.make_durable(&taken.read)?;
     fault::at("S3.read");
 

@@ -134,6 +134,10 @@ fn choose(
         let place = &folder.place;
         let before = head.get(&path)?;
         let leaf = before.filter(|entry| !entry.is_tree());
+        let new = leaf.is_none() && !based && !folder.view.staged.contains_key(&path);
+        if new && folder.tracked_only {
+            continue;
+        }
         if leaf.is_some_and(|entry| entry.mode == GITLINK)
             || (!based && folder.view.flagged.contains(&path))
         {

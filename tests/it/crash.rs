@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use autosync::repo::records;
+
 use crate::pair::Pair;
 use crate::support::{PROGRAM, Sandbox};
 
@@ -358,4 +360,46 @@ fn locks_of_references_that_a_kill_left_are_removed_and_no_others() {
     assert!(theirs.exists());
     fs::remove_file(theirs).unwrap();
     assert_recovers(&pair, "their lock", &["TOKEN-edit"]);
+}
+
+#[test]
+fn after_a_power_cut_files_that_came_back_empty_or_old_are_held() {
+    let pair = Pair::new(&[
+        ("emptied", "e 1\n"),
+        ("older", "o 1\n"),
+        ("edited", "d 1\n"),
+    ]);
+    let here = &pair.laptop;
+    here.write("older", "o 2\n");
+    assert_recovers(&pair, "before the cut", &["o 2"]);
+    let tip = here.git(&["rev-parse", "HEAD"]);
+    // A cut: the agent had no time to say that it stops, and the next boot is another one.
+    assert_eq!(here.once_with("S2.candidates:kill").code, KILLED);
+    let marker = here.at(".git/autosync/boot");
+    let this_boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let text = fs::read_to_string(&marker).unwrap();
+    assert!(text.contains(this_boot.trim()), "{text}");
+    let another = vec![vec![b"another-boot".to_vec(), b"-".to_vec()]];
+    records::write(&marker, "autosync boot 1", &another).unwrap();
+    here.write("emptied", "");
+    here.write("older", "o 1\n");
+    here.write("edited", "TOKEN-edited\n");
+    for round in ["first", "second"] {
+        let ran = here.once();
+        assert_eq!(ran.code, Some(3), "{round}: {ran:?}");
+        assert!(ran.out.contains("after a power cut"), "{ran:?}");
+    }
+    let hub = |what: &str| here.sandbox.git(&pair.hub, ["show", what]);
+    assert_ne!(here.git(&["rev-parse", "HEAD"]), tip, "the rest goes on");
+    assert_eq!(hub("main:edited"), "TOKEN-edited");
+    assert_eq!(hub("main:emptied"), "e 1");
+    assert_eq!(hub("main:older"), "o 2");
+    // Put back, and changed again: nothing is held any more.
+    here.write("emptied", "e 1\n");
+    here.write("older", "o 3\n");
+    assert_recovers(&pair, "mended", &["o 3"]);
+    // And the same after a clean stop is just an edit.
+    here.write("emptied", "");
+    assert_recovers(&pair, "emptied by the user", &["e 1"]);
+    assert_eq!(here.read("emptied"), "");
 }
