@@ -85,6 +85,30 @@ pub fn merge_with_base(
     create(place, base, Base::Given, hub, local, prefer)
 }
 
+/// Merges what was written on top of a history that gave way at first contact, from where it was
+/// written: `base`. The result goes on from `hub` alone, because that history is nobody's.
+pub(super) fn graft(
+    place: &Place,
+    base: ObjectId,
+    hub: ObjectId,
+    local: ObjectId,
+    prefer: Prefer,
+) -> Result<MergeOutcome, RepoError> {
+    let tree = |commit| Ok::<_, RepoError>(place.objects.commit(commit)?.tree);
+    let trees = Trees {
+        base: tree(base)?,
+        hub: tree(hub)?,
+        local: tree(local)?,
+    };
+    let merged = merge_trees(place, trees, Base::Given, local, prefer)?;
+    if merged.tree == trees.hub {
+        return Ok(MergeOutcome::UpToDate);
+    }
+    let commit = write(place, &merged, trees.hub, &[hub])?;
+    let copies = merged.copies;
+    Ok(MergeOutcome::Created { commit, copies })
+}
+
 fn create(
     place: &Place,
     base: Option<ObjectId>,

@@ -349,7 +349,11 @@ fn sides(
         let side = place
             .objects
             .write_commit(tree, &[base], &place.identity()?, when, &text)?;
-        let target = match merge::merge(place, tip, side, merge::Prefer::Hub)? {
+        let mut merged = merge::merge(place, tip, side, merge::Prefer::Hub)?;
+        if merged == merge::MergeOutcome::Unrelated {
+            merged = merge::graft(place, base, tip, side, merge::Prefer::Hub)?;
+        }
+        let target = match merged {
             merge::MergeOutcome::Created { commit, .. } => commit,
             merge::MergeOutcome::FastForward => side,
             merge::MergeOutcome::UpToDate | merge::MergeOutcome::Unrelated => continue,

@@ -1,9 +1,11 @@
 //! Where folders and hubs come from: `run`, `clone`, `once`, several folders.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::pair;
 use crate::support::host::{Host, Pair, tree};
 use crate::support::{Ran, Sandbox};
 
@@ -259,4 +261,50 @@ fn once_holds_a_mass_delete_and_ends_with_3() {
     let there = sandbox.git(&hub, ["ls-tree", "--name-only", "main"]);
     assert_eq!(there.lines().count(), 61, "{there}");
     assert_eq!(tree(&folder).len(), 1);
+}
+
+#[test]
+fn what_is_written_while_a_first_contact_takes_over_is_not_forgotten() {
+    for theirs in ["plan", "plan/x"] {
+        let server = Sandbox::named("server");
+        let hub = server.root().join("hub.git");
+        let laptop = pair::Host::new(Sandbox::named("laptop"));
+        let server = pair::Host::new(server);
+        laptop.write(theirs, "laptop's\n");
+        let (here, there) = (laptop.root.to_str().unwrap(), hub.to_str().unwrap());
+        assert_eq!(
+            laptop.sandbox.run(["init", here, "--hub", there]).code,
+            Some(0)
+        );
+        let plan = server.write("plan", "server's\n");
+        server.git(&["init", "-q", "-b", "main"]);
+        server.git(&["remote", "add", "origin", there]);
+
+        let stopped = server.once_until("A2.journal");
+        let mut file = File::options().append(true).open(&plan).unwrap();
+        file.write_all(b"written meanwhile\n").unwrap();
+        drop(file);
+        let _ended = stopped.go_on();
+        let both = pair::Pair {
+            laptop,
+            server,
+            hub,
+        };
+        assert_eq!(both.server.once().code, Some(0));
+        both.converge(theirs);
+        both.assert_settled(theirs);
+        let tree = both.laptop.tree();
+        assert_eq!(tree[theirs], "laptop's\n", "{tree:?}");
+        assert!(
+            tree.values()
+                .any(|text| text == "server's\nwritten meanwhile\n"),
+            "{tree:?}"
+        );
+        let history = both.laptop.git(&["rev-list", "--max-parents=0", "HEAD"]);
+        assert_eq!(
+            history.lines().count(),
+            1,
+            "the history that gave way is nobody's"
+        );
+    }
 }
