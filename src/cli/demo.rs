@@ -1,8 +1,8 @@
 //! `autosync demo`
 //!
 //! Two hosts in a temporary place, each with a home of its own and a real agent in a process of
-//! its own, and a hub between them. [`script`] edits and waits for what must be seen, [`verdict`]
-//! compares at the end, [`tale`] tells. Whatever happens, the agents end before we do.
+//! its own, and a hub between them. `script` edits and waits for what must be seen, `verdict`
+//! compares at the end, `tale` tells. Whatever happens, the agents end before we do.
 //!
 //! Absent: any shortcut. The agents are started, asked and stopped as a user would do it.
 
