@@ -355,13 +355,24 @@ impl Folder {
                 code: Code::MassDelete,
                 paths: self.held_deletes.iter().take(20).cloned().collect(),
                 more: self.held_deletes.len().saturating_sub(20),
-                message: format!("{} files were deleted at once", self.held_deletes.len()),
+                message: self.mass_delete_words(),
                 hint: "If that was meant, run `autosync approve`; else put them back with \
                        `git checkout -- .`"
                     .to_owned(),
             });
         }
         held
+    }
+
+    /// Says how much of a mass delete is held. One that came in small batches went through as far
+    /// as it was small.
+    fn mass_delete_words(&self) -> String {
+        let held = self.held_deletes.len();
+        let before: usize = self.deleted.iter().map(|(_, count)| count).sum();
+        if before == 0 {
+            return format!("{held} files were deleted at once");
+        }
+        format!("{held} files were deleted, after {before} others in ten minutes")
     }
 
     /// Returns the paths that deliberately differ from HEAD, for status.

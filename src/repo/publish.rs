@@ -324,7 +324,8 @@ fn carry_forward(view: &mut IndexView, stamp: Option<Stamp>, edits: &[IndexEdit]
     view.stamp = stamp;
     for edit in edits {
         view.staged.remove(&edit.path);
-        if edit.skip_worktree {
+        // What has no entry has no flag: a file there is the user's, and new.
+        if edit.skip_worktree && edit.entry.is_some() {
             view.flagged.insert(edit.path.clone());
         } else {
             view.flagged.remove(&edit.path);

@@ -462,3 +462,34 @@ fn a_new_path_below_a_kept_one_never_takes_back_what_came_in() {
     );
     assert_eq!(lab.everything().committed, None);
 }
+
+#[test]
+fn a_path_that_head_does_not_have_is_never_taken_for_hidden_by_the_user() {
+    use autosync::git::gate::record;
+    use autosync::repo::publish::{IndexEdit, Published, publish};
+    let mut lab = Lab::new();
+    lab.write("other", "1\n");
+    lab.everything();
+    // As an apply publishes that leaves a path to the base map which the new commit does not have.
+    let folder = &mut lab.folder;
+    let record = record(&folder.place.git, &folder.place.objects, "main").unwrap();
+    let edit = IndexEdit {
+        path: RepoPath::new("a").unwrap(),
+        entry: None,
+        refresh: false,
+        skip_worktree: true,
+    };
+    let tip = record.tip.unwrap();
+    let done = publish(
+        &folder.place,
+        &mut folder.view,
+        &record,
+        tip,
+        &[edit],
+        "test",
+    )
+    .unwrap();
+    assert_eq!(done, Published::Done);
+    lab.write("a", "the user's\n");
+    assert!(lab.paths(&["a"]).committed.is_some());
+}
