@@ -22,7 +22,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hosts::{Agent, Lab, Loop};
-use table::{Row, median, millis, percentile, print};
+use table::{Row, median, millis, percentile, print, print_head};
 
 fn main() {
     let sizes: Vec<usize> = std::env::var("AUTOSYNC_BENCH_SIZES")
@@ -32,15 +32,15 @@ fn main() {
         .collect();
     let rounds: usize =
         std::env::var("AUTOSYNC_BENCH_ROUNDS").map_or(15, |rounds| rounds.parse().unwrap());
-    let mut rows = vec![fsync_row()];
+    print_head();
+    print(&fsync_row());
     for size in sizes {
-        measure(size, rounds, &mut rows);
+        measure(size, rounds);
     }
-    print(&rows);
 }
 
 /// Measures everything on one tree size.
-fn measure(size: usize, rounds: usize, rows: &mut Vec<Row>) {
+fn measure(size: usize, rounds: usize) {
     eprintln_size(size);
     let lab = Lab::new(size);
     let bare = Loop::new(&lab);
@@ -57,7 +57,7 @@ fn measure(size: usize, rounds: usize, rows: &mut Vec<Row>) {
         first.wait_synced();
         begun
     });
-    rows.push(Row::new(
+    print(&Row::new(
         size,
         "edit -> commit stored, push begun",
         &stored,
@@ -72,13 +72,13 @@ fn measure(size: usize, rounds: usize, rows: &mut Vec<Row>) {
         first.wait_synced();
         took
     });
-    rows.push(Row::new(size, "edit -> HEAD and index", &indexed, None));
+    print(&Row::new(size, "edit -> HEAD and index", &indexed, None));
     let at_once = repeat(rounds, |round| {
         let took = visible(&laptop.tree, &server.tree, "at-once", round);
         second.wait_synced();
         took
     });
-    rows.push(Row::new(
+    print(&Row::new(
         size,
         "edit -> visible there, windows 0",
         &at_once,
@@ -97,7 +97,7 @@ fn measure(size: usize, rounds: usize, rows: &mut Vec<Row>) {
         pause(Duration::from_secs(3).saturating_sub(took));
         took
     });
-    rows.push(Row::new(
+    print(&Row::new(
         size,
         "edit -> visible there, defaults",
         &defaults,
@@ -107,13 +107,13 @@ fn measure(size: usize, rounds: usize, rows: &mut Vec<Row>) {
     if size <= 10_000 {
         let untar = many(&laptop.tree, &server.tree, 10_000);
         first.wait_synced();
-        rows.push(Row::new(
+        print(&Row::new(
             size,
             "10,000 files at once -> all there",
             &[untar],
             None,
         ));
-        rows.push(Row::new(
+        print(&Row::new(
             size,
             "  the loop's `add`, `commit`, `push`, `pull`",
             &[bare.many(10_000)],
@@ -123,13 +123,13 @@ fn measure(size: usize, rounds: usize, rows: &mut Vec<Row>) {
     let cpu = first.cpu();
     pause(Duration::from_secs(20));
     let idle = first.cpu().saturating_sub(cpu) * 3;
-    rows.push(Row::new(
+    print(&Row::new(
         size,
         "idle, processor time a minute",
         &[idle],
         None,
     ));
-    rows.push(Row::text(
+    print(&Row::text(
         size,
         "PSS of an agent",
         format!("{} KiB", first.pss()),
@@ -141,7 +141,7 @@ fn measure(size: usize, rounds: usize, rows: &mut Vec<Row>) {
     let start = now();
     let second = Agent::start(&server);
     wait_until(|| same(&laptop.tree, &server.tree, "while-stopped"));
-    rows.push(Row::new(
+    print(&Row::new(
         size,
         "start -> what came while stopped is there",
         &[start.elapsed()],

@@ -52,21 +52,23 @@ impl Row {
     }
 }
 
-/// Prints the rows.
-pub(crate) fn print(rows: &[Row]) {
+/// Prints the head of the table.
+pub(crate) fn print_head() {
     println!("| files | what | ours, median | p95 | bare git loop | ours / loop |");
     println!("|---:|---|---:|---:|---:|---:|");
-    for Row {
+}
+
+/// Prints a row at once: a long run that is stopped has still said what it knew.
+pub(crate) fn print(row: &Row) {
+    let Row {
         size,
         what,
         ours,
         slowest,
         bare,
         ratio,
-    } in rows
-    {
-        println!("| {size} | {what} | {ours} | {slowest} | {bare} | {ratio} |");
-    }
+    } = row;
+    println!("| {size} | {what} | {ours} | {slowest} | {bare} | {ratio} |");
 }
 
 /// Returns the median.
