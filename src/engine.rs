@@ -174,6 +174,7 @@ impl Engine {
     ///
     /// `seed` decides the jitter; equal seeds and events give equal actions.
     pub fn new(settings: Settings, seed: u64, now: Moment) -> Self {
+        let fetch = settings.has_hub.then_some(FetchWhy::Due);
         let mut engine = Self {
             settle: Settle::new(settings.settle),
             settings,
@@ -195,7 +196,7 @@ impl Engine {
             hub: Hub::Unknown,
             contained: None,
             scan: Some(Trigger::Start),
-            fetch: Some(FetchWhy::Due),
+            fetch,
             push_now: false,
             unpushed_since: None,
             unpushed: 0,

@@ -154,6 +154,35 @@ fn bad_pattern(pattern: &str, error: &ignore::Error) -> RepoError {
     ))
 }
 
+/// Returns the attributes that are set, with their values; `None` if the library cannot say, as
+/// with a split or a sparse index, which it does not read.
+fn by_library(
+    repo: &git2::Repository,
+    paths: &[&RepoPath],
+) -> Option<Vec<(RepoPath, &'static str, String)>> {
+    let mut found = Vec::new();
+    for path in paths {
+        for name in ATTRIBUTES {
+            let flags = git2::AttrCheckFlags::FILE_THEN_INDEX;
+            let value = match repo.get_attr_bytes(path.as_path(), name, flags) {
+                Ok(value) => git2::AttrValue::from_bytes(value),
+                Err(error) => {
+                    tracing::debug!(%error, "attributes are asked of the program");
+                    return None;
+                }
+            };
+            let text = match value {
+                git2::AttrValue::Unspecified | git2::AttrValue::False => continue,
+                git2::AttrValue::True => "",
+                git2::AttrValue::String(text) => text,
+                git2::AttrValue::Bytes(_) => "?",
+            };
+            found.push(((*path).clone(), *name, text.to_owned()));
+        }
+    }
+    Some(found)
+}
+
 /// Returns which of these paths git ignores. None of them may be tracked.
 pub fn ignored(place: &Place, paths: &[&RepoPath]) -> Result<BTreeSet<RepoPath>, RepoError> {
     if paths.is_empty() {
@@ -253,36 +282,28 @@ impl Storage {
             found.insert(path.clone(), form);
             Ok(())
         };
-        match place.objects.library() {
-            Some(repo) if paths.len() <= FEW => {
-                for path in paths {
-                    for name in ATTRIBUTES {
-                        let flags = git2::AttrCheckFlags::FILE_THEN_INDEX;
-                        let value = repo.get_attr_bytes(path.as_path(), name, flags)?;
-                        match git2::AttrValue::from_bytes(value) {
-                            git2::AttrValue::Unspecified | git2::AttrValue::False => {}
-                            git2::AttrValue::True => note(path, name, "")?,
-                            git2::AttrValue::String(text) => note(path, name, text)?,
-                            git2::AttrValue::Bytes(_) => note(path, name, "?")?,
-                        }
-                    }
-                }
+        let few = match place.objects.library() {
+            Some(repo) if paths.len() <= FEW => by_library(repo, paths),
+            Some(_) | None => None,
+        };
+        if let Some(values) = few {
+            for (path, name, value) in values {
+                note(&path, name, &value)?;
             }
-            _ => {
-                let args = ["-z", "--stdin"].iter().chain(ATTRIBUTES);
-                let out = place.git.call("check-attr", args, &nul_separated(paths))?;
-                let mut parts = out.split(|b| *b == 0);
-                while let (Some(path), Some(name), Some(value)) =
-                    (parts.next(), parts.next(), parts.next())
-                {
-                    if value != b"unspecified" && value != b"unset" {
-                        let name = String::from_utf8_lossy(name);
-                        note(
-                            &RepoPath::new(path)?,
-                            &name,
-                            &String::from_utf8_lossy(value),
-                        )?;
-                    }
+        } else {
+            let args = ["-z", "--stdin"].iter().chain(ATTRIBUTES);
+            let out = place.git.call("check-attr", args, &nul_separated(paths))?;
+            let mut parts = out.split(|b| *b == 0);
+            while let (Some(path), Some(name), Some(value)) =
+                (parts.next(), parts.next(), parts.next())
+            {
+                if value != b"unspecified" && value != b"unset" {
+                    let name = String::from_utf8_lossy(name);
+                    note(
+                        &RepoPath::new(path)?,
+                        &name,
+                        &String::from_utf8_lossy(value),
+                    )?;
                 }
             }
         }

@@ -20,6 +20,7 @@ mod snapshot;
 mod ssh;
 mod support;
 mod transport_path;
+mod traps;
 mod two_hosts;
 mod user_git;
 mod watch;
