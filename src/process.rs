@@ -68,9 +68,12 @@ pub struct Running {
 impl Running {
     /// Starts the command.
     pub fn start(command: &mut Command) -> io::Result<Self> {
+        // Whoever asks meanwhile waits: a child that already runs must not be taken for a stranger.
+        let mut groups = groups();
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-        groups().insert(pid);
+        groups.insert(pid);
+        drop(groups);
         Ok(Self {
             child,
             pid,
