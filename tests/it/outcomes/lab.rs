@@ -238,13 +238,15 @@ pub(crate) fn created(outcome: &MergeOutcome) -> (ObjectId, Vec<ConflictCopy>) {
     (*commit, copies.clone())
 }
 
-/// Replaces ` (conflict laptop 2026-11-20 0123456)` by `{copy}`.
+/// Replaces ` (conflict laptop 2026-11-20 0123456)` by `{copy}`, on whatever day it was made.
 fn without_suffixes(path: &str) -> String {
-    let mark = " (conflict laptop 2026-11-20 ";
+    let mark = " (conflict laptop ";
     let Some(start) = path.find(mark) else {
         return path.to_owned();
     };
-    let rest = &path[start + mark.len()..];
+    let (date, rest) = path[start + mark.len()..].split_at("2026-11-20 ".len());
+    let digits = date.bytes().filter(u8::is_ascii_digit).count();
+    assert!(digits == 8 && date.ends_with(' '), "{path}");
     let (id, tail) = rest.split_at(7);
     assert!(id.bytes().all(|b| b.is_ascii_hexdigit()), "{path}");
     let tail = tail.strip_prefix(')').unwrap();
