@@ -317,9 +317,8 @@ fn sides(
     for (path, (entry, base)) in changed {
         let (edits, based) = groups.entry(base).or_default();
         edits.insert(path.clone(), entry);
-        if folder.bases.get(&path).is_some() {
-            based.push(path);
-        }
+        // Also around an entry: then the disk is known to have what the side commit has.
+        based.push(path);
     }
     let late = sweep_displaced(&folder.place, clock::now())?;
     for edit in &late {

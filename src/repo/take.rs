@@ -185,6 +185,11 @@ fn choose(
             Found::Directory => {
                 if based {
                     side(folder, &path, leaf, None, taken);
+                    // `git status` does not look below an entry of the index that is no
+                    // directory, so what the user put there is found here.
+                    for below in files_below(&folder.place, &path) {
+                        queue.push((below, Known::Name));
+                    }
                 } else if leaf.is_some() {
                     taken.edits.insert(path, None);
                 }
@@ -248,6 +253,36 @@ fn is_transient(file: &Wanted, taken: &mut Taken) -> bool {
         }
         Some(Transient::WhileYoung) | None => false,
     }
+}
+
+/// Returns the files and links below a directory, but for what is in a repository of its own.
+fn files_below(place: &Place, dir: &RepoPath) -> Vec<RepoPath> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.clone()];
+    while let Some(dir) = open.pop() {
+        let disk = place.on_disk(&dir);
+        if filter::is_repository(&disk) {
+            continue;
+        }
+        // What cannot be read is said when the directory itself is looked at.
+        let Ok(entries) = std::fs::read_dir(&disk) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let (Ok(path), Ok(kind)) = (
+                dir.join(entry.file_name().as_encoded_bytes()),
+                entry.file_type(),
+            ) else {
+                continue;
+            };
+            if kind.is_dir() {
+                open.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
 
 /// S3: reads what was chosen, and stores what differs from HEAD.

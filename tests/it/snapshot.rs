@@ -493,3 +493,64 @@ fn a_path_that_head_does_not_have_is_never_taken_for_hidden_by_the_user() {
     lab.write("a", "the user's\n");
     assert!(lab.paths(&["a"]).committed.is_some());
 }
+
+#[test]
+fn a_directory_in_the_place_of_a_kept_file_is_found_with_all_that_is_in_it() {
+    use autosync::names::ObjectId;
+    use autosync::repo::bases::{Base, Why};
+    use autosync::repo::publish::{IndexEdit, publish};
+    let mut lab = Lab::new();
+    lab.write("other", "1\n");
+    lab.everything();
+    let base = ObjectId::from_hex(lab.git(&["rev-parse", "HEAD"])).unwrap();
+    lab.write("a", "came in\n");
+    lab.everything();
+    // As an apply leaves it that may not make `a`, because the user has a directory there.
+    let tip = ObjectId::from_hex(lab.git(&["rev-parse", "HEAD"])).unwrap();
+    let id = ObjectId::from_hex(lab.git(&["rev-parse", "HEAD:a"])).unwrap();
+    let entry = Some(autosync::git::tree::Entry {
+        mode: autosync::git::tree::FILE,
+        id,
+    });
+    let path = RepoPath::new("a").unwrap();
+    let folder = &mut lab.folder;
+    folder.bases.insert(
+        path.clone(),
+        Base {
+            have: None,
+            base,
+            why: Why::Kept,
+            stat: None,
+        },
+    );
+    folder.bases.save(&folder.place).unwrap();
+    let record =
+        autosync::git::gate::record(&folder.place.git, &folder.place.objects, "main").unwrap();
+    let edit = IndexEdit {
+        path,
+        entry,
+        refresh: false,
+        skip_worktree: true,
+    };
+    publish(
+        &folder.place,
+        &mut folder.view,
+        &record,
+        tip,
+        &[edit],
+        "test",
+    )
+    .unwrap();
+    fs::remove_file(lab.bench.root().join("a")).unwrap();
+    lab.write("a/deep/mine", "the user's\n");
+    let outcome = lab.paths(&["a"]);
+    assert_eq!(outcome.blocked, None);
+    let tree = lab.git(&["grep", "-h", "-e", "came in", "-e", "the user's", "HEAD"]);
+    assert!(
+        tree.contains("came in") && tree.contains("the user's"),
+        "{tree}"
+    );
+    lab.everything();
+    assert_eq!(lab.folder.waiting(), Vec::new());
+    assert_eq!(lab.git(&["status", "--porcelain"]), "");
+}
