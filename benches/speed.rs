@@ -175,7 +175,7 @@ fn repeat(rounds: usize, mut one: impl FnMut(usize) -> Duration) -> Vec<Duration
 
 /// Edits a file of its own; returns when the edit was done.
 fn edit(tree: &Path, kind: &str, round: usize) -> Instant {
-    let path = tree.join(format!("d0/{kind}"));
+    let path = tree.join(format!("p0/d0/{kind}"));
     fs::write(path, format!("{kind} {round}\n")).unwrap();
     now()
 }
@@ -188,14 +188,14 @@ fn visible(from: &Path, to: &Path, kind: &str, round: usize) -> Duration {
 }
 
 fn same(from: &Path, to: &Path, kind: &str) -> bool {
-    let name = format!("d0/{kind}");
+    let name = format!("p0/d0/{kind}");
     fs::read(to.join(&name)).is_ok_and(|there| there == fs::read(from.join(&name)).unwrap())
 }
 
 /// Makes many files at once and waits until they are all there.
 fn many(from: &Path, to: &Path, count: usize) -> Duration {
     let start = now();
-    hosts::fill(&from.join("many"), count);
+    hosts::fill(&from.join("many"), count, "new");
     let last = |tree: &Path| hosts::count(&tree.join("many"));
     wait_until(|| last(to) == count);
     start.elapsed()

@@ -3,12 +3,15 @@
 //! `AUTOSYNC_FAULT=STEP:kill` ends the process there as `kill -9` does; `STEP:stop` stops it, as
 //! SIGSTOP does, until somebody continues it; `STEP#3:kill` means the third time; a comma separates
 //! several. Inside one process, `with_hook` runs a closure at every step of this thread. Without
-//! the feature `faults` (every build but the tests') [`at`] is empty.
+//! the feature `faults` (every build but the tests') [`at`] only says in the log where it is:
+//! `AUTOSYNC_LOG=autosync::fault=trace` shows how long each step takes.
 
 /// Passes the named step.
 #[cfg(not(feature = "faults"))]
 #[inline]
-pub fn at(_step: &str) {}
+pub fn at(step: &str) {
+    tracing::trace!(step);
+}
 
 /// Returns what a variable of the tests asks for: nothing.
 #[cfg(not(feature = "faults"))]
@@ -26,6 +29,7 @@ pub fn asked(variable: &str) -> Option<String> {
 /// Passes the named step.
 #[cfg(feature = "faults")]
 pub fn at(step: &str) {
+    tracing::trace!(step);
     let hook = HOOK.with_borrow_mut(Option::take);
     if let Some(mut hook) = hook {
         hook(step);

@@ -39,16 +39,18 @@ fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Makes files, ten in each directory.
-pub(crate) fn fill(root: &Path, count: usize) {
+/// Makes files, ten in each directory and a hundred such directories in each above.
+///
+/// `word` is in each of them, so that another tree has other contents.
+pub(crate) fn fill(root: &Path, count: usize, word: &str) {
     for number in 0..count {
-        let dir = root.join(format!("d{}", number / 10));
+        let dir = root.join(format!("p{}/d{}", number / 1000, number / 10));
         if number % 10 == 0 {
             fs::create_dir_all(&dir).unwrap();
         }
         fs::write(
             dir.join(format!("f{number}.txt")),
-            format!("file {number}\n").repeat(20),
+            format!("{word} {number}\n").repeat(20),
         )
         .unwrap();
     }
@@ -76,7 +78,7 @@ impl Lab {
         let place = tempfile::tempdir().unwrap();
         let (seed, hub) = (place.path().join("seed"), place.path().join("hub.git"));
         fs::create_dir(&seed).unwrap();
-        fill(&seed, size);
+        fill(&seed, size, "seed");
         let this = Self { place, hub };
         git(&seed, &["init", "-q", "-b", "main"]);
         git(&seed, &["add", "-A"]);
@@ -274,7 +276,7 @@ impl Loop {
     /// Edits one file and brings it over.
     pub(crate) fn edit(&self, round: usize) -> Duration {
         fs::write(
-            self.here.join(format!("d0/loop-{round}")),
+            self.here.join(format!("p0/d0/loop-{round}")),
             format!("{round}\n"),
         )
         .unwrap();
@@ -286,7 +288,7 @@ impl Loop {
     /// Makes many files and brings them over.
     pub(crate) fn many(&self, count: usize) -> Duration {
         let start = now();
-        fill(&self.here.join("many"), count);
+        fill(&self.here.join("many"), count, "new");
         self.turn();
         start.elapsed()
     }
