@@ -304,6 +304,45 @@ fn loads_become_few_commits_and_nothing_waits_too_long() {
     check(include_str!("../../../tests/cases/settle_loads.toml"));
 }
 
+/// The fewest commits of a file saved at these times that any rule can make which commits the
+/// first `prompt` saves one quiet window after each, and lets nothing wait longer than the cap.
+fn fewest(saves: &[u64], prompt: usize, windows: Windows) -> usize {
+    let cap = u64::try_from(windows.max_wait.as_millis()).unwrap();
+    let (early, mut rest) = saves.split_at(prompt);
+    let mut commits = early.len();
+    // To wait as long as one may with every commit leaves the fewest saves for the others.
+    while let [first, ..] = rest {
+        rest = &rest[rest.partition_point(|save| *save <= first + cap)..];
+        commits += 1;
+    }
+    commits
+}
+
+#[test]
+fn a_file_that_never_rests_makes_the_fewest_commits_that_prompt_first_saves_allow() {
+    let twice_a_second = |from: u64, until: u64| (from..=until).step_by(500).collect::<Vec<_>>();
+    // What a settle of one second, deaf to the first saves, makes of each is in the last place.
+    for (saves, three, one, none) in [
+        (twice_a_second(500, 300_000), 13, 11, 10),
+        (twice_a_second(0, 20_000), 4, 2, 1),
+    ] {
+        let windows = Windows::default();
+        let bounds = [3, 1, 0].map(|prompt| fewest(&saves, prompt, windows));
+        assert_eq!(bounds, [three, one, none]);
+        let script = saves.iter().map(|time| format!("{time} save f\n"));
+        let case = Case {
+            name: "twice a second".to_owned(),
+            script: script.collect(),
+            ..toml::from_str("name = ''\ncommits = 0").unwrap()
+        };
+        let model = play(&case, windows);
+        assert_eq!(model.commits.len(), three);
+        for (save, (commit, _)) in saves[..3].iter().zip(&model.commits) {
+            assert_eq!(*commit, save + 150, "a lone save is not slowed down");
+        }
+    }
+}
+
 fn at(millis: u64) -> Moment {
     Moment::from_millis(millis)
 }
