@@ -7,13 +7,25 @@
 //!    just locked it.
 //! 3. The text in the file is for messages and for finding the holder, never for deciding.
 //!
-//! Absent: waiting. Who does not get the lock is told who has it.
+//! Absent: waiting for a holder that lives. Who does not get the lock is told who has it. Only what a
+//! killed holder's last child still holds, until it begins its own program, is waited for.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+use crate::{clock, fault};
+
+/// How long the lock of a holder that is dead is waited for. Its child needs a millisecond; on a
+/// machine that is overloaded, more.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often that lock is tried.
+const BREATH: Duration = Duration::from_millis(5);
 
 /// A lock that we hold until it is dropped or the process ends.
 #[derive(Debug)]
@@ -70,8 +82,8 @@ impl Lock {
     /// Acquires the lock file at `path`, made with mode 0600 if it is not there, and writes our
     /// process id into it.
     ///
-    /// Errors at once if somebody else holds it, if it is a symbolic link, or if its directory is
-    /// missing.
+    /// Errors at once if somebody who lives holds it, if it is a symbolic link, or if its directory
+    /// is missing.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
         let failed = |source: io::Error| LockError::Io {
             path: path.to_owned(),
@@ -80,14 +92,22 @@ impl Lock {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::RUSR | Mode::WUSR).map_err(|e| failed(e.into()))?;
         let file = File::from(fd);
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let pid = read_trace(file).map(|trace| trace.pid);
+        let deadline = clock::now() + PATIENCE;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) => {}
+                Err(errno) => return Err(failed(errno.into())),
+            }
+            let pid = trace(path).map(|trace| trace.pid);
+            if !pid.is_some_and(is_dead) || clock::now() >= deadline {
                 let path = path.to_owned();
                 return Err(LockError::Held(Held { pid, path }));
             }
-            Err(errno) => return Err(failed(errno.into())),
+            // A child that was forked and has not yet begun its own program has a copy of the
+            // killed holder's descriptor, and with it the lock (flock(2)).
+            fault::at("L1.dead-holder");
+            std::thread::sleep(BREATH);
         }
         let lock = Self {
             file,
@@ -139,6 +159,12 @@ pub fn trace(path: &Path) -> Option<Trace> {
     read_trace(File::open(path).ok()?)
 }
 
+/// Returns whether there is no process of that id.
+fn is_dead(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+}
+
 fn read_trace(file: File) -> Option<Trace> {
     let mut text = String::new();
     // A lock file is two short lines; more is not ours and not read.
@@ -152,6 +178,8 @@ fn read_trace(file: File) -> Option<Trace> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -184,6 +212,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_holder_s_child_still_has_is_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("lock");
+        let mut command = crate::process::command("true");
+        let mut gone = crate::process::Running::start(&mut command).unwrap();
+        let pid = gone.pid();
+        gone.wait().unwrap();
+        fs::write(&path, format!("{pid}\n\n")).unwrap();
+        let in_child = File::open(&path).unwrap();
+        flock(&in_child, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let mut in_child = Some(in_child);
+        let begins = move |step: &str| {
+            if step == "L1.dead-holder" {
+                drop(in_child.take());
+            }
+        };
+        fault::with_hook(begins, || Lock::acquire(&path)).unwrap();
+    }
+
+    #[test]
     fn a_note_is_found_without_touching_the_lock() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("lock");
@@ -204,7 +252,7 @@ mod tests {
     fn a_link_is_not_followed_and_a_text_left_behind_is_no_lock() {
         let place = tempfile::tempdir().unwrap();
         let (target, link) = (place.path().join("target"), place.path().join("link"));
-        std::fs::write(&target, "4194304\nstale\n").unwrap();
+        fs::write(&target, "4194304\nstale\n").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
         assert!(matches!(Lock::acquire(&link), Err(LockError::Io { .. })));
         Lock::acquire(&target).unwrap();

@@ -24,7 +24,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A host and, most of the time, its agent. The agent ends when it is dropped.
 ///
-/// With `AUTOSYNC_TEST_KEEP` set, what a test that failed left is kept.
+/// With `AUTOSYNC_TEST_KEEP` set, what a test that failed left is kept. `AUTOSYNC_TEST_LOG` says how
+/// much its agents say, in the words of `AUTOSYNC_LOG`: `autosync=debug,autosync::fault=trace` is what
+/// explains a failure.
 pub(crate) struct Host {
     pub(crate) sandbox: Sandbox,
     /// The folder that most tests are about.
@@ -89,9 +91,11 @@ impl Host {
             .append(true)
             .open(self.log_file())
             .unwrap();
-        let child = self
-            .sandbox
-            .command(PROGRAM)
+        let mut command = self.sandbox.command(PROGRAM);
+        if let Some(words) = std::env::var_os("AUTOSYNC_TEST_LOG") {
+            command.env("AUTOSYNC_LOG", words);
+        }
+        let child = command
             .arg("run")
             .args(&self.args)
             .arg("-v")
