@@ -263,6 +263,14 @@ impl Agent {
                 let Some(folder) = self.folders.get_mut(&id) else {
                     return;
                 };
+                if let Said::Progress(_, Some(at)) = &said {
+                    // Nobody listens most of the time.
+                    drop(self.events.send(Happening {
+                        at: clock::wall(),
+                        folder: folder.config.name.clone(),
+                        what: What::Progress { at: at.clone() },
+                    }));
+                }
                 if let Some((remote, ssh)) = folder.hear(said) {
                     let known = transport::Folder {
                         key: id.to_string(),

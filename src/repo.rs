@@ -26,6 +26,8 @@ use crate::git::objects::{Identity, Objects};
 use crate::git::{Git, GitError, io_trouble};
 use crate::names::{ObjectId, RepoPath};
 
+use meter::Meter;
+
 pub mod apply;
 pub mod aside;
 mod attributes;
@@ -46,6 +48,7 @@ pub mod merge;
 mod merge_tree;
 pub mod message;
 pub mod metadata;
+pub mod meter;
 pub mod moves;
 pub mod network;
 pub mod open;
@@ -180,6 +183,10 @@ pub struct Place {
     pub objects: Rc<Objects>,
     /// Our directory in the git directory.
     pub store: PathBuf,
+    /// How far its long jobs are.
+    pub meter: Meter,
+    /// Whether the disk turned out not to exchange two files in one call.
+    pub basic: Cell<bool>,
     identity: RefCell<Option<(Moment, Identity)>>,
     has_id: Cell<bool>,
 }
@@ -207,6 +214,8 @@ impl Place {
             git,
             objects,
             store,
+            meter: Meter::default(),
+            basic: Cell::new(false),
             identity: RefCell::default(),
             has_id: Cell::new(false),
         })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::config::{FolderSettings, Settings, Way};
 use crate::engine::FolderBasics;
-use crate::engine::action::{Action, Job, Tell};
+use crate::engine::action::{Action, Job, Lane, Tell};
 use crate::engine::event::{Code, Event, Recovery, Request, RescanWhy, Trouble};
 use crate::engine::notice::Notice;
 use crate::engine::settings::{Mode, PushWindows};
@@ -24,6 +24,12 @@ use crate::repo::ref_locks::remove_ref_locks;
 use crate::watch::{WatchEvent, WatchSettings, Watcher};
 
 use super::lanes::{Ear, Lanes, Said, refuse};
+
+/// What is said of a disk without an exchange of two files, and what to do.
+const BASIC: (&str, &str) = (
+    "this disk writes the basic way: it cannot exchange two files in one step",
+    "Nothing is to be done; a save in the very moment of an update may be noticed late.",
+);
 
 /// What a folder wants the agent to do.
 #[derive(Debug)]
@@ -52,8 +58,10 @@ pub(super) struct FolderAgent {
     /// Held as long as we care for the folder.
     _lock: Lock,
     watcher: Option<Watcher>,
-    /// What a long job is at.
-    pub(super) progress: Option<Progress>,
+    /// What a long job is at, on the tree lane and on the network lane.
+    progress: [Option<Progress>; 2],
+    /// The disk cannot exchange two files in one call.
+    basic: bool,
     last_state: Option<(State, String)>,
     watch_trouble: Option<String>,
 }
@@ -80,7 +88,8 @@ impl FolderAgent {
             lanes,
             _lock: lock,
             watcher: None,
-            progress: None,
+            progress: [None, None],
+            basic: false,
             last_state: None,
             watch_trouble: None,
         };
@@ -122,7 +131,10 @@ impl FolderAgent {
     ) -> Option<(Box<repo::network::Remote>, Option<String>)> {
         match said {
             Said::Event(event) => self.engine.handle_event(clock::now(), *event),
-            Said::Progress(progress) => self.progress = progress,
+            Said::Progress(lane, progress) => {
+                self.progress[usize::from(lane == Lane::Network)] = progress;
+            }
+            Said::Basic => self.basic = true,
             Said::TrackedIgnored(paths) => {
                 if let Some(watcher) = &self.watcher {
                     watcher.set_tracked_ignored(paths);
@@ -249,13 +261,19 @@ impl FolderAgent {
             hub_url: self.settings.hub.as_deref().map(public_url),
         };
         let mut status = self.engine.status(basics, &clock::wall_at);
-        status.progress.clone_from(&self.progress);
+        status.progress = self.progress.iter().flatten().next().cloned();
         if let (true, Some(trouble)) = (status.message.is_empty(), &self.watch_trouble) {
             status.message.clone_from(trouble);
             "watches".clone_into(&mut status.code);
             status
                 .hint
                 .push_str("Allow more watches: `sudo sysctl fs.inotify.max_user_watches=524288`.");
+        }
+        if status.message.is_empty() && self.basic {
+            let (message, hint) = BASIC;
+            message.clone_into(&mut status.message);
+            hint.clone_into(&mut status.hint);
+            status.code = Code::Basic.word();
         }
         status
     }

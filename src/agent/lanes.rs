@@ -3,8 +3,10 @@
 //! Each does one job at a time and answers every job with exactly one outcome, also if the folder
 //! cannot be opened or the job panics: the engine never waits for an answer that does not come.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -35,8 +37,10 @@ const SWEEP: Duration = Duration::from_secs(61);
 pub enum Said {
     /// An outcome, or a commit that is stored.
     Event(Box<Event>),
-    /// What a long job is at; `None` when it is over.
-    Progress(Option<Progress>),
+    /// What a long job of a lane is at; `None` when it is over.
+    Progress(Lane, Option<Progress>),
+    /// The disk cannot exchange two files in one call.
+    Basic,
     /// How the hub is reached.
     Hub(Box<Remote>, Option<String>),
     /// Paths that git ignores and tracks all the same.
@@ -158,6 +162,8 @@ fn guarded(job: &Job, work: impl FnOnce() -> Event) -> Event {
 fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
     let mut folder: Option<Folder> = None;
     let mut identified = false;
+    let mut told_basic = false;
+    let counts = Rc::new(Cell::new(false));
     loop {
         let job = match jobs.recv_timeout(SWEEP) {
             Ok(job) => job,
@@ -179,7 +185,14 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
             let here = match folder.take() {
                 Some(here) => here,
                 None => match Folder::open(settings.clone()) {
-                    Ok(here) => here,
+                    Ok(here) => {
+                        let (counts, ear) = (Rc::clone(&counts), Arc::clone(ear));
+                        here.place.meter.tell(move |at| {
+                            counts.set(true);
+                            ear(Said::Progress(Lane::Tree, Some(at)));
+                        });
+                        here
+                    }
                     Err(error) => return refuse(&job, error.trouble()),
                 },
             };
@@ -205,6 +218,13 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
             }
             outcome
         });
+        if counts.take() {
+            ear(Said::Progress(Lane::Tree, None));
+        }
+        if !told_basic && folder.as_ref().is_some_and(|here| here.place.basic.get()) {
+            told_basic = true;
+            ear(Said::Basic);
+        }
         ear(Said::Event(Box::new(outcome)));
     }
 }
@@ -306,7 +326,7 @@ fn network_lane(
                     Trouble::new(Code::HubMissing, Recovery::Hold, message, ""),
                 );
             };
-            let progress = |at| ear(Said::Progress(Some(at)));
+            let progress = |at| ear(Said::Progress(Lane::Network, Some(at)));
             let terms = Terms {
                 runtime,
                 approved: job == Job::Fetch && approved.swap(false, Ordering::AcqRel),
@@ -334,7 +354,7 @@ fn network_lane(
                 }
             }
         });
-        ear(Said::Progress(None));
+        ear(Said::Progress(Lane::Network, None));
         ear(Said::Event(Box::new(outcome)));
     }
 }

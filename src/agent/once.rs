@@ -113,7 +113,7 @@ pub fn once(
             .min(PATIENCE);
         match said.recv_timeout(wait) {
             Ok(Said::Event(event)) => engine.handle_event(clock::now(), *event),
-            Ok(Said::Progress(_) | Said::Hub(..) | Said::TrackedIgnored(_))
+            Ok(Said::Progress(..) | Said::Basic | Said::Hub(..) | Said::TrackedIgnored(_))
             | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::action::Tell;
 use crate::engine::event::{Code, ConflictCopy};
-use crate::engine::status::{ConflictStatus, State};
+use crate::engine::status::{ConflictStatus, Progress, State};
 use crate::names::RepoPath;
 
 /// One thing that happened, as the event stream tells it.
@@ -43,6 +43,12 @@ pub enum What {
     Ended {
         /// As in [`What::Started`].
         job: String,
+    },
+    /// A long job goes on; at most some times a second.
+    Progress {
+        /// Where it stands.
+        #[serde(flatten)]
+        at: Progress,
     },
     /// A commit was made here.
     Committed {

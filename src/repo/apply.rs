@@ -313,10 +313,12 @@ fn carry_out(place: &Place, journal: &Journal) -> Result<Vec<Report>, RepoError>
     let rules_move = rules_move(&journal.ops);
     let hands = Hands::new(place, &journal.stage, journal.to, trust_mode, rules_move)?;
     let mut reports = vec![Report::default(); journal.ops.len()];
+    let mut count = place.meter.start("apply", journal.ops.len());
     let mut run = |goes: bool| -> Result<(), RepoError> {
         for (number, op) in journal.ops.iter().enumerate() {
             if (op.step == Step::Delete) == goes {
                 reports[number] = hands.carry_out(number, op)?;
+                count.add(1);
                 fault::at("A3.path");
             }
         }
@@ -326,6 +328,7 @@ fn carry_out(place: &Place, journal: &Journal) -> Result<Vec<Report>, RepoError>
     remove_emptied(place, &hands, journal)?;
     fault::at("A3.emptied");
     run(false)?;
+    place.basic.set(place.basic.get() || hands.is_basic());
     Ok(reports)
 }
 

@@ -118,6 +118,11 @@ impl<'a> Hands<'a> {
         })
     }
 
+    /// Returns whether the disk turned out not to exchange two files in one call.
+    pub fn is_basic(&self) -> bool {
+        self.slots.is_basic()
+    }
+
     /// Carries out one operation, from whatever state a kill left it in.
     ///
     /// Errors if the apply cannot go on; the journal then stays open.

@@ -4,14 +4,17 @@
 //! never leave the engine waiting.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use super::contact::{self, Contact};
 use super::copies;
 use super::folder::Folder;
 use super::journal::journal_open;
 use super::merge::{self, MergeOutcome, Prefer};
+use super::moves::Slots;
 use super::network::{Kind, Remote};
 use super::rewritten;
+use super::slots::Area;
 use super::snapshot::{Request, snapshot};
 use super::{RepoError, apply};
 use crate::engine::action::{Job, Scope, Trigger};
@@ -59,6 +62,11 @@ impl Folder {
         let tip = found.ok().flatten();
         let copies = tip.map(|tip| copies::conflicts(place, tip));
         let copies = copies.and_then(Result::ok).unwrap_or_default();
+        if blocked.is_none()
+            && let Err(error) = self.try_disk()
+        {
+            tracing::debug!(%error, "the disk could not be tried");
+        }
         Recovered {
             tip,
             hub,
@@ -66,6 +74,15 @@ impl Folder {
             copies,
             blocked,
         }
+    }
+
+    /// Tries whether the disk can exchange two files in one call.
+    fn try_disk(&self) -> Result<(), RepoError> {
+        let stage = Area::of(&self.place)?.new_stage()?;
+        let can = Slots::try_exchange(&stage).map_err(|error| RepoError::io(&stage, error));
+        fs::remove_dir_all(&stage).map_err(|error| RepoError::io(&stage, error))?;
+        self.place.basic.set(!can?);
+        Ok(())
     }
 
     fn run_snapshot(

@@ -36,7 +36,7 @@ pub fn without_exchange<T>(body: impl FnOnce() -> T) -> T {
 
 #[cfg(feature = "faults")]
 fn pretended() -> bool {
-    PRETENDED.get()
+    PRETENDED.get() || fault::asked("AUTOSYNC_NO_EXCHANGE").is_some()
 }
 
 #[cfg(not(feature = "faults"))]
@@ -59,6 +59,26 @@ impl Slots {
             dir: disk::open_directory(stage)?,
             basic: Cell::new(pretended()),
         })
+    }
+
+    /// Returns whether the disk of an empty stage exchanges two files in one call.
+    pub fn try_exchange(stage: &Path) -> io::Result<bool> {
+        let slots = Self::open(stage).map_err(io::Error::other)?;
+        slots.mark(0)?;
+        slots.mark(1)?;
+        if slots.is_basic() {
+            return Ok(false);
+        }
+        match slots.swap(0, &slots.dir, &slot(1)) {
+            Ok(()) => Ok(true),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns whether the disk is known not to exchange two files in one call.
+    pub fn is_basic(&self) -> bool {
+        self.basic.get()
     }
 
     /// Returns the directory of the slots.

@@ -266,7 +266,9 @@ pub fn fill(
     let dir = disk::open_directory(stage)?;
     let failed = |error| RepoError::io(stage, error);
     let mut filtered = Vec::new();
+    let mut count = place.meter.start("stage", ops.len());
     for (number, op) in ops.iter_mut().enumerate() {
+        count.add(1);
         let (Step::Replace | Step::Create, Some(new)) = (op.step, op.new) else {
             continue;
         };

@@ -295,7 +295,9 @@ fn read(
 ) -> Result<(), RepoError> {
     let mut store = Store::default();
     let mut converted: Vec<Wanted> = Vec::new();
+    let mut count = folder.place.meter.start("snapshot", wanted.len());
     for file in wanted {
+        count.add(1);
         let form = if file.link {
             &Form::Plain
         } else {

@@ -19,6 +19,7 @@ mod readme;
 mod snapshot;
 mod ssh;
 mod support;
+mod told;
 mod transport_path;
 mod traps;
 mod two_hosts;

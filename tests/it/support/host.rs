@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use autosync::clock;
-use autosync::control::{Client, Until};
+use autosync::control::{Client, Happening, Until};
 use autosync::engine::status::{Counters, FolderStatus, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
@@ -206,6 +207,24 @@ impl Host {
         only(self.status())
     }
 
+    /// Returns everything that the agent tells from now on.
+    pub(crate) fn listen(&self) -> Receiver<Happening> {
+        let client = Client::new(self.client.socket().to_owned());
+        let (told, heard) = channel();
+        let (ready, stands) = channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let each = |event| told.send(event).is_ok();
+            // It ends with the agent, which may be killed.
+            drop(runtime.block_on(client.events(|| ready.send(()).unwrap(), each)));
+        });
+        stands.recv_timeout(PATIENCE).unwrap();
+        heard
+    }
+
     /// Returns the folder's status once everything has settled.
     #[track_caller]
     pub(crate) fn barrier(&self) -> FolderStatus {
@@ -353,12 +372,17 @@ impl Pair {
 
     /// The same with a configuration on both.
     pub(crate) fn configured(config: &str) -> Self {
-        let mut laptop = Host::new("laptop");
-        laptop.sandbox.config(config);
+        let hosts = ["laptop", "server"].map(Host::new);
+        for host in &hosts {
+            host.sandbox.config(config);
+        }
+        Self::of(hosts)
+    }
+
+    /// The same with hosts that were made ready.
+    pub(crate) fn of([mut laptop, mut server]: [Host; 2]) -> Self {
         laptop.start();
         let hub = laptop.sandbox.paths().hubs().join("Sync.git");
-        let mut server = Host::new("server");
-        server.sandbox.config(config);
         let ran = server.run([OsStr::new("clone"), hub.as_os_str(), OsStr::new("Sync")]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         server.start();
