@@ -13,10 +13,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::engine::event::{Code, Recovery, Trouble};
@@ -26,6 +29,7 @@ use crate::process::{self, Finished, Patience};
 pub mod gate;
 pub mod hub;
 pub mod index;
+mod loose;
 pub mod objects;
 pub mod refs;
 pub mod refusal;
@@ -234,11 +238,34 @@ pub struct Git {
     tree: Option<PathBuf>,
 }
 
-/// Returns the git program: `$AUTOSYNC_GIT`, or `git` from the PATH.
+/// Returns the git program: `$AUTOSYNC_GIT`, or `git` from the PATH as it was when it was first
+/// looked for, so that not every start of git searches it.
 pub fn program() -> OsString {
+    static FOUND: OnceLock<OsString> = OnceLock::new();
     std::env::var_os(PROGRAM_VARIABLE)
         .filter(|name| !name.is_empty())
-        .unwrap_or("git".into())
+        .unwrap_or_else(|| {
+            let found = FOUND.get_or_init(search);
+            if Path::new(found).exists() {
+                found.clone()
+            } else {
+                "git".into()
+            }
+        })
+}
+
+fn search() -> OsString {
+    let runs = |file: &PathBuf| {
+        fs::metadata(file)
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    std::env::var_os("PATH")
+        .and_then(|path| {
+            std::env::split_paths(&path)
+                .map(|dir| dir.join("git"))
+                .find(|file| file.is_absolute() && runs(file))
+        })
+        .map_or_else(|| "git".into(), PathBuf::into_os_string)
 }
 
 /// Returns a command of the git program in no particular repository, with its inputs pinned.

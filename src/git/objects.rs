@@ -5,14 +5,18 @@
 //! 1. What is written here is fsynced before it gets its name, so a power cut leaves no empty
 //!    object behind.
 //! 2. Neither the index nor the work tree nor a reference is touched.
+//! 3. What is gathered is seen by nobody but the reader of these objects until
+//!    [`Gathering::finish`] made it durable.
 //!
 //! Absent: packs of many new blobs; see `repo::snapshot`.
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Stdio};
+use std::rc::Rc;
 
+use super::loose::Gathered;
 use super::tree::{self, Line};
 use super::{Git, GitError, failed, unparsable};
 use crate::names::{ObjectId, RepoPath, escape};
@@ -33,7 +37,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn word(self) -> &'static str {
+    /// Returns git's word for it.
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Blob => "blob",
             Self::Tree => "tree",
@@ -92,6 +97,41 @@ pub struct Objects {
     git: Git,
     width: usize,
     backend: Backend,
+    /// Where loose objects are written by us.
+    loose: Option<PathBuf>,
+    gathered: RefCell<Option<Gathered>>,
+}
+
+/// Larger objects are written at once, in bytes.
+const GATHERED: usize = 1 << 20;
+
+/// While it lives, new objects are gathered in memory; dropping it forgets them.
+pub struct Gathering(Rc<Objects>);
+
+impl Gathering {
+    /// Begins to gather.
+    pub fn start(objects: &Rc<Objects>) -> Self {
+        if objects.loose.is_some() {
+            objects.gathered.replace(Some(Gathered::default()));
+        }
+        Self(Rc::clone(objects))
+    }
+
+    /// Writes what was gathered; all of it is durable when this returns. `meanwhile` makes something
+    /// else durable, in the same wait for the disk, before the first of the objects has its name.
+    pub fn finish(self, meanwhile: impl FnOnce() -> io::Result<()>) -> Result<(), GitError> {
+        let gathered = self.0.gathered.take().unwrap_or_default();
+        let dir = self.0.loose.as_deref().unwrap_or(self.0.git.dir());
+        gathered
+            .write(dir, meanwhile)
+            .map_err(|error| GitError::io(dir, error))
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        self.0.gathered.take();
+    }
 }
 
 enum Backend {
@@ -121,10 +161,20 @@ impl Objects {
             Backend::Program(_) if git.object_format()? == "sha256" => 32,
             Backend::Library(_) | Backend::Program(_) => 20,
         };
+        let loose = match &backend {
+            // Where a group shares them, libgit2 knows the rights that they need.
+            Backend::Library(repo) => match repo.config()?.get_string("core.sharedRepository") {
+                Ok(_) => None,
+                Err(_) => Some(repo.commondir().join("objects")),
+            },
+            Backend::Program(_) => None,
+        };
         Ok(Self {
             git: git.clone(),
             width,
             backend,
+            loose,
+            gathered: RefCell::new(None),
         })
     }
 
@@ -143,6 +193,9 @@ impl Objects {
 
     /// Reads an object whole.
     pub fn read(&self, id: ObjectId) -> Result<(Kind, Vec<u8>), GitError> {
+        if let Some(found) = self.of_gathered(id, Clone::clone) {
+            return Ok(found);
+        }
         match &self.backend {
             Backend::Library(repo) => {
                 let odb = repo.odb()?;
@@ -166,6 +219,10 @@ impl Objects {
             }
             Backend::Program(batch) => self.read_by_program(&mut batch.borrow_mut(), id),
         }
+    }
+
+    fn of_gathered<T>(&self, id: ObjectId, of: impl FnOnce(&(Kind, Vec<u8>)) -> T) -> Option<T> {
+        self.gathered.borrow().as_ref()?.get(id).map(of)
     }
 
     fn read_by_program(
@@ -215,6 +272,9 @@ impl Objects {
 
     /// Returns whether an object is here.
     pub fn contains(&self, id: ObjectId) -> bool {
+        if self.of_gathered(id, |_| ()).is_some() {
+            return true;
+        }
         match &self.backend {
             Backend::Library(repo) => match (repo.odb(), git2::Oid::from_bytes(id.as_bytes())) {
                 (Ok(odb), Ok(oid)) => odb.exists(oid),
@@ -224,18 +284,36 @@ impl Objects {
         }
     }
 
-    /// Writes an object; it is durable when this returns.
+    /// Writes an object; it is durable when this returns, or when a [`Gathering`] is finished.
     pub fn write(&self, kind: Kind, content: &[u8]) -> Result<ObjectId, GitError> {
         match &self.backend {
             Backend::Library(repo) => {
-                let kind = match kind {
+                let git_kind = match kind {
                     Kind::Blob => git2::ObjectType::Blob,
                     Kind::Tree => git2::ObjectType::Tree,
                     Kind::Commit => git2::ObjectType::Commit,
                     Kind::Tag => git2::ObjectType::Tag,
                 };
-                let oid = repo.odb()?.write(kind, content)?;
-                Ok(ObjectId::from_bytes(oid.as_bytes())?)
+                let odb = repo.odb()?;
+                let oid = git2::Oid::hash_object(git_kind, content)?;
+                let id = ObjectId::from_bytes(oid.as_bytes())?;
+                let Some(dir) = self.loose.as_deref().filter(|_| !odb.exists(oid)) else {
+                    // What is there already libgit2 marks as used lately.
+                    odb.write(git_kind, content)?;
+                    return Ok(id);
+                };
+                if let Some(gathered) = &mut *self.gathered.borrow_mut()
+                    && content.len() <= GATHERED
+                {
+                    gathered.add(id, kind, content);
+                    return Ok(id);
+                }
+                let mut alone = Gathered::default();
+                alone.add(id, kind, content);
+                alone
+                    .write(dir, || Ok(()))
+                    .map_err(|error| GitError::io(dir, error))?;
+                Ok(id)
             }
             Backend::Program(_) => {
                 let args = ["-t", kind.word(), "-w", "--stdin", "--literally"];
@@ -309,6 +387,9 @@ impl Objects {
 
     /// Returns the size of an object's content in bytes without reading all of it.
     pub fn size(&self, id: ObjectId) -> Result<u64, GitError> {
+        if let Some(size) = self.of_gathered(id, |(_, content)| content.len()) {
+            return Ok(size as u64);
+        }
         match &self.backend {
             Backend::Library(repo) => {
                 let oid = git2::Oid::from_bytes(id.as_bytes())?;

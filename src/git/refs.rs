@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Stdio};
 
 use super::objects::Objects;
@@ -124,12 +125,16 @@ pub fn list(git: &Git, prefix: &str) -> Result<Vec<(String, ObjectId)>, GitError
 #[derive(Debug)]
 pub struct RefTransaction {
     running: Running,
-    input: ChildStdin,
+    /// None once it was told that there is no more.
+    input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    /// Answers that were not read yet.
+    expected: Vec<&'static str>,
 }
 
 impl RefTransaction {
-    /// Starts a transaction. `reason` goes into the reflog.
+    /// Starts a transaction, without waiting for the program to be there. `reason` goes into the
+    /// reflog.
     pub fn start(git: &Git, reason: &str) -> Result<Self, GitError> {
         let mut command = git.command("update-ref");
         command.args(["-m", reason, "--stdin"]);
@@ -144,58 +149,76 @@ impl RefTransaction {
         };
         let mut this = Self {
             running,
-            input,
+            input: Some(input),
             output: BufReader::new(output),
+            expected: Vec::new(),
         };
-        this.step("start", Some("start: ok"))?;
+        this.say("start", Some("start: ok"))?;
         Ok(this)
     }
 
     /// Plans to move `name` from `old` (zeros: it must not exist) to `new`.
     pub fn update(&mut self, name: &str, new: ObjectId, old: ObjectId) -> Result<(), GitError> {
-        self.step(&format!("update {name} {new} {old}"), None)
+        self.say(&format!("update {name} {new} {old}"), None)
     }
 
     /// Locks every reference and checks its old value.
     pub fn prepare(&mut self) -> Result<(), GitError> {
-        self.step("prepare", Some("prepare: ok"))
+        self.say("prepare", Some("prepare: ok"))?;
+        self.hear()
     }
 
     /// Moves the references; only after [`Self::prepare`].
     pub fn commit(mut self) -> Result<(), GitError> {
-        self.step("commit", Some("commit: ok"))?;
+        self.say("commit", Some("commit: ok"))?;
+        self.hear()?;
         self.finish()
     }
 
     /// Lets go of everything.
     pub fn abort(mut self) -> Result<(), GitError> {
-        self.step("abort", Some("abort: ok"))?;
+        self.say("abort", Some("abort: ok"))?;
+        self.hear()?;
         self.finish()
     }
 
-    fn step(&mut self, command: &str, answer: Option<&str>) -> Result<(), GitError> {
-        let broken = |error| GitError::io(std::path::Path::new("update-ref"), error);
-        writeln!(self.input, "{command}")
-            .and_then(|()| self.input.flush())
-            .map_err(broken)?;
-        let Some(answer) = answer else { return Ok(()) };
-        let mut line = Vec::new();
-        self.output.read_until(b'\n', &mut line).map_err(broken)?;
-        if line.trim_ascii() == answer.as_bytes() {
-            Ok(())
-        } else {
-            Err(unparsable("update-ref", line.trim_ascii()))
-        }
+    fn say(&mut self, command: &str, answer: Option<&'static str>) -> Result<(), GitError> {
+        self.expected.extend(answer);
+        let Some(input) = &mut self.input else {
+            return Err(unparsable("update-ref", b"it was over"));
+        };
+        writeln!(input, "{command}")
+            .and_then(|()| input.flush())
+            .map_err(|error| GitError::io(Path::new("update-ref"), error))
     }
 
-    fn finish(self) -> Result<(), GitError> {
-        let Self {
-            mut running,
-            input,
-            output,
-        } = self;
-        drop(input);
-        drop(output);
-        running.wait().map(drop).map_err(GitError::Spawn)
+    /// Reads every answer that is due.
+    fn hear(&mut self) -> Result<(), GitError> {
+        for answer in std::mem::take(&mut self.expected) {
+            let mut line = Vec::new();
+            self.output
+                .read_until(b'\n', &mut line)
+                .map_err(|error| GitError::io(Path::new("update-ref"), error))?;
+            if line.trim_ascii() != answer.as_bytes() {
+                return Err(unparsable("update-ref", line.trim_ascii()));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), GitError> {
+        self.input = None;
+        self.running.wait().map(drop).map_err(GitError::Spawn)
+    }
+}
+
+impl Drop for RefTransaction {
+    /// Lets the program end by itself: killed, it would leave the locks that it holds.
+    fn drop(&mut self) {
+        if self.input.take().is_some()
+            && let Err(error) = self.running.wait()
+        {
+            tracing::debug!(%error, "update-ref could not be waited for");
+        }
     }
 }

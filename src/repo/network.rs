@@ -32,6 +32,7 @@ use crate::process::{self, Finished, Patience};
 pub use crate::git::hub::Kind;
 
 mod connected;
+mod deliver;
 mod nearby;
 mod said;
 
@@ -316,6 +317,11 @@ fn try_push(
         return Ok(said::Verdict::Refused(said::no_directory(remote, path)));
     }
     let hooks = hooks_of_large_files(place, commit)?;
+    if let (Kind::Path(path), None) = (&remote.kind, &hooks)
+        && let Some(verdict) = deliver::deliver(place, remote, path, commit)
+    {
+        return Ok(verdict);
+    }
     let (settings, patience) = match hooks {
         Some(dir) => {
             let mut setting = OsString::from("core.hooksPath=");

@@ -69,12 +69,13 @@ pub fn publish(
     let user = place.git.dir().join("index");
     let lock = place.git.dir().join("index.lock");
     for _ in 0..TRIES {
+        // The program gets ready meanwhile; it locks nothing before `prepare`.
+        let mut refs = RefTransaction::start(&place.git, reason)?;
         let copied = write_index(place, &user, &aside, record.tip, commit, edits)?;
         fault::at("S6.index");
 
         let name = place.branch_ref();
         let old = record.tip.unwrap_or_else(|| commit.zero_like());
-        let mut refs = RefTransaction::start(&place.git, reason)?;
         refs.update(&name, commit, old)?;
         match take_lock(place, &aside, &lock) {
             Ok(()) => {}

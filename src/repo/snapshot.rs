@@ -5,6 +5,7 @@
 //! pushed before any reference of the user's moves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use super::bases::{Base, Bases, Why};
 use super::displaced::{drop_late, sweep_displaced};
@@ -16,6 +17,7 @@ use crate::engine::action::{Scope, Trigger};
 use crate::engine::event::{Committed, Event, Snapshotted};
 use crate::fault;
 use crate::git::gate::Record;
+use crate::git::objects::Gathering;
 use crate::git::refs;
 use crate::git::tree::{self, Difference, Edits, Entry, Lookup};
 use crate::names::{ObjectId, RepoPath};
@@ -52,6 +54,7 @@ pub fn snapshot(
     let head = Lookup::new(&folder.place.objects, head_tree);
     let candidates = scan::candidates(&folder.place, request.scope, &head)?;
     fault::at("S2.candidates");
+    let gathering = Gathering::start(&folder.place.objects);
     let mut taken = take::take(folder, &candidates, &head, request.even_open)?;
     boot::hold(
         folder,
@@ -61,7 +64,6 @@ pub fn snapshot(
         request.approved,
         &mut taken,
     )?;
-    folder.make_durable(&taken.read)?;
     fault::at("S3.read");
 
     if candidates.everything {
@@ -78,11 +80,13 @@ pub fn snapshot(
         release(folder, &record, &taken.released)?;
     }
     if differences.is_empty() {
+        store(folder, gathering, &taken.read)?;
         keep_staged(&folder.place, &taken.staged)?;
     } else {
         commit(
             folder,
             request,
+            gathering,
             &record,
             tree,
             &differences,
@@ -167,6 +171,22 @@ fn really_gone(differences: &[Difference]) -> BTreeSet<RepoPath> {
         .collect()
 }
 
+/// Makes durable what was read and what was made of it, together. A tree older than a pushed commit
+/// would come back after a power cut as an edit.
+fn store(folder: &Folder, gathering: Gathering, read: &[RepoPath]) -> Result<(), RepoError> {
+    let mut failed = None;
+    let stored = gathering.finish(|| {
+        folder.make_durable(read).map_err(|error| {
+            failed = Some(error);
+            io::Error::other("the files that were read")
+        })
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(stored?),
+    }
+}
+
 /// S4, second half, to S8.
 #[expect(
     clippy::too_many_arguments,
@@ -175,6 +195,7 @@ fn really_gone(differences: &[Difference]) -> BTreeSet<RepoPath> {
 fn commit(
     folder: &mut Folder,
     request: &Request<'_>,
+    gathering: Gathering,
     record: &Record,
     tree: Option<ObjectId>,
     differences: &[Difference],
@@ -207,6 +228,8 @@ fn commit(
         clock::wall_seconds_and_offset(),
         &text,
     )?;
+    store(folder, gathering, &taken.read)?;
+    let place = &folder.place;
     refs::set(&place.git, &place.objects, PENDING, Some(id))?;
     fault::at("S4.pending");
     if let Some(trouble) = folder.still(record)? {

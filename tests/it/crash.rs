@@ -38,6 +38,8 @@ const SNAPSHOT: &[&str] = &[
     "S8.index",
     "S8.branch",
     "S8.done",
+    "P0.objects",
+    "P0.prepared",
     "P1",
 ];
 
@@ -178,7 +180,8 @@ fn a_kill_in_a_snapshot() {
 #[test]
 fn a_kill_in_the_first_commit() {
     let laptop = Sandbox::named("laptop");
-    for step in SNAPSHOT {
+    // The first commit of all is git's to push.
+    for step in SNAPSHOT.iter().filter(|step| !step.starts_with("P0")) {
         // Places of its own: the push of a killed sync may live on for a moment.
         let place = laptop.root().join(step);
         let (root, hub) = (place.join("tree"), place.join("hub.git"));

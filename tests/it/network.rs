@@ -13,6 +13,8 @@ use autosync::process::{self, Patience};
 use autosync::repo::network::{self, Kind, Remote, Terms};
 use autosync::repo::{Place, Policy, Settings};
 
+mod plain_hub;
+
 /// Runs git and returns what it wrote, trimmed.
 pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     let mut command = process::command(autosync::git::program());

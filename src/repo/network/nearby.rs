@@ -1,21 +1,23 @@
-//! Brings a few new commits from a hub on a path without starting a process.
+//! Brings a few new commits from one repository of this machine to another without starting a
+//! process: from a hub on a path, and to it.
 //!
-//! It reads the hub's objects, checks them at least as strictly as git would, and writes them
+//! It reads the objects there, checks them at least as strictly as git would, and writes them
 //! here, children before parents. Whatever is not plain and small is left to git: merges of foreign
 //! roots, many or large objects, names that git looks at more closely, a hub of another user.
 //!
 //! Invariants:
 //! 1. An object is written only when everything it names is here, so a kill leaves nothing that
 //!    looks complete and is not.
-//! 2. Nothing of the hub but its objects is read, and an object is what its id says.
+//! 2. Nothing of the other repository but its objects is read, and an object is what its id says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use git2::{ObjectType, Odb, Oid};
 
-use crate::git::objects::{Kind, Objects};
+use crate::git::objects::{Gathering, Kind, Objects};
 use crate::git::tree::{self, Entry, Line};
 use crate::names::ObjectId;
 
@@ -26,9 +28,9 @@ const SIZE: usize = 4 << 20;
 /// The deepest tree.
 const DEPTH: usize = 64;
 
-/// Brings `tip` from the repository at `dir`, provided that the history of the commits in `known` is
+/// Brings `tip` from the repository whose shared part is at `dir`, provided that the history of the commits in `known` is
 /// here. Returns false if that is for git to do.
-pub(super) fn bring(objects: &Objects, dir: &Path, tip: ObjectId, known: &[ObjectId]) -> bool {
+pub(super) fn bring(objects: &Rc<Objects>, dir: &Path, tip: ObjectId, known: &[ObjectId]) -> bool {
     let ours = rustix::process::geteuid().as_raw();
     if !dir.metadata().is_ok_and(|found| found.uid() == ours) {
         return false;
@@ -49,7 +51,8 @@ pub(super) fn bring(objects: &Objects, dir: &Path, tip: ObjectId, known: &[Objec
         known,
         left: OBJECTS,
     };
-    bringing.commits(tip).is_some()
+    let gathering = Gathering::start(objects);
+    bringing.commits(tip).is_some() && gathering.finish(|| Ok(())).is_ok()
 }
 
 struct Bringing<'a> {
