@@ -261,6 +261,9 @@ fn step(old: Option<Entry>, new: Option<Entry>) -> Step {
     match (old, new) {
         _ if old == new => Step::Nothing,
         (Some(_), Some(_)) if submodule(old) && submodule(new) => Step::Nothing,
+        // A file gives way, and a submodule's directory to a file, as to anything else.
+        (Some(_), Some(_)) if submodule(new) => Step::Delete,
+        (Some(_), Some(_)) if submodule(old) => Step::Create,
         _ if submodule(old) || submodule(new) => Step::Submodule,
         (Some(old), Some(new)) if old.id == new.id && old.is_file() && new.is_file() => Step::Mode,
         (Some(_), Some(_)) => Step::Replace,
@@ -294,7 +297,7 @@ fn conversion(
         .collect();
     let deleted: Vec<&RepoPath> = ops
         .iter()
-        .filter(|op| op.step == Step::Delete)
+        .filter(|op| op.step == Step::Delete && op.new.is_none())
         .map(|op| &op.path)
         .collect();
     let mut conversion = Conversion {

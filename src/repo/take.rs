@@ -138,8 +138,9 @@ fn choose(
         if new && folder.tracked_only {
             continue;
         }
-        if leaf.is_some_and(|entry| entry.mode == GITLINK)
-            || (!based && folder.view.flagged.contains(&path))
+        let is_submodule = |entry: &Entry| entry.mode == GITLINK;
+        if !based
+            && (leaf.is_some_and(|it| is_submodule(&it)) || folder.view.flagged.contains(&path))
         {
             continue;
         }
@@ -184,7 +185,10 @@ fn choose(
             }
             Found::Directory => {
                 if based {
-                    side(folder, &path, leaf, None, taken);
+                    // A directory is what a submodule has, whatever is in it.
+                    let have = folder.bases.get(&path).and_then(|base| base.have);
+                    let now = leaf.filter(is_submodule).or(have.filter(is_submodule));
+                    side(folder, &path, leaf, now, taken);
                     // `git status` does not look below an entry of the index that is no
                     // directory, so what the user put there is found here.
                     for below in files_below(&folder.place, &path) {

@@ -1,9 +1,11 @@
 //! What must come out of every pair of operations, at the level of merges.
 
+mod agents;
 mod contact;
 mod hosts;
 mod lab;
 mod names;
+mod person;
 mod random;
 mod rewritten;
 mod rules;

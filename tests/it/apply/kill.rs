@@ -14,7 +14,7 @@ use autosync::repo::journal::journal_open;
 use autosync::repo::moves::without_exchange;
 use autosync::repo::publish;
 
-use super::world::{Is, World, disks, link, script, text};
+use super::world::{Is, World, disks, link, script, submodule, text};
 
 /// Runs `body`, which dies at its `nth` step. Returns the step, `None` if there are fewer.
 pub(crate) fn die_at(nth: usize, body: impl FnOnce()) -> Option<String> {
@@ -57,6 +57,8 @@ fn before() -> Vec<(&'static str, Is)> {
         ("link", link("edited")),
         ("to-dir", text("old\n")),
         ("from-dir/a", text("a\n")),
+        ("to-submodule", text("old\n")),
+        ("from-submodule", submodule('1')),
         ("untouched", text("same\n")),
     ]
 }
@@ -72,6 +74,8 @@ fn change() -> Vec<(&'static str, Is)> {
         ("to-dir/x", text("x\n")),
         ("from-dir/a", Is::Gone),
         ("from-dir", text("a file now\n")),
+        ("to-submodule", submodule('2')),
+        ("from-submodule", text("a file now\n")),
         ("new/file", text("new\n")),
     ]
 }
@@ -85,6 +89,8 @@ fn assert_arrived(world: &World, note: &str) {
         ("link", "link: untouched"),
         ("to-dir/x", "file: x\n"),
         ("from-dir", "file: a file now\n"),
+        ("to-submodule", "directory"),
+        ("from-submodule", "file: a file now\n"),
         ("new/file", "file: new\n"),
         ("untouched", "file: same\n"),
     ] {

@@ -1,6 +1,6 @@
 //! Applies that nobody interferes with.
 
-use super::world::{Is, World, disks, link, script, text};
+use super::world::{Is, World, disks, link, script, submodule, text};
 
 #[test]
 fn every_kind_of_change_arrives_on_every_disk() {
@@ -129,6 +129,65 @@ fn a_submodule_is_carried_through_untouched() {
     let to = world.incoming(&[("sub", Is::Gone)]);
     world.apply_well(to);
     assert_eq!(world.stands("sub/inside"), "file: mine");
+    world.assert_settled();
+}
+
+#[test]
+fn a_submodule_and_a_file_take_the_place_of_each_other() {
+    let files = [
+        ("p", text("old\n")),
+        ("l", link("p")),
+        ("s", submodule('1')),
+    ];
+    let mut world = World::new(&files);
+    let to = world.incoming(&[
+        ("p", submodule('2')),
+        ("l", submodule('2')),
+        ("s", text("new\n")),
+    ]);
+    world.apply_well(to);
+    for (name, stands) in [("p", "directory"), ("l", "directory"), ("s", "file: new\n")] {
+        assert_eq!(world.stands(name), stands, "{name}");
+    }
+    world.assert_settled();
+
+    let to = world.incoming(&[("p", text("again\n")), ("l", link("s"))]);
+    world.apply_well(to);
+    assert_eq!(world.stands("p"), "file: again\n");
+    assert_eq!(world.stands("l"), "link: s");
+    assert_eq!(world.git(&["status", "--porcelain"]), "");
+    world.assert_settled();
+}
+
+#[test]
+fn a_repository_in_a_submodules_place_is_no_files_to_give_way() {
+    let mut world = World::new(&[("p", text("x\n")), ("s", submodule('1'))]);
+    world.git(&["init", "-q", "s"]);
+    std::fs::write(world.at("s/inside"), "mine\n").unwrap();
+    let to = world.incoming(&[("s", text("new\n")), ("p", text("y\n"))]);
+    let applied = world.apply_well(to);
+    assert_eq!(world.stands("p"), "file: y\n");
+    assert_eq!(world.stands("s/inside"), "file: mine\n");
+    assert_eq!(applied.deferred.len(), 1, "{applied:?}");
+    world.assert_settled();
+
+    // Once it is out of the way the file comes, with whatever comes next.
+    std::fs::remove_dir_all(world.at("s")).unwrap();
+    std::fs::create_dir(world.at("s")).unwrap();
+    let to = world.incoming(&[("p", text("z\n"))]);
+    world.apply_well(to);
+    assert_eq!(world.stands("s"), "file: new\n");
+    world.assert_settled();
+}
+
+#[test]
+fn an_edit_stays_where_a_submodule_comes_in() {
+    let mut world = World::new(&[("p", text("old\n")), ("o", text("x\n"))]);
+    std::fs::write(world.at("p"), "edited\n").unwrap();
+    let to = world.incoming(&[("p", submodule('2'))]);
+    let applied = world.apply_well(to);
+    assert_eq!(applied.kept.len(), 1);
+    assert_eq!(world.stands("p"), "file: edited\n");
     world.assert_settled();
 }
 

@@ -39,6 +39,11 @@ pub(crate) fn link(to: impl Into<String>) -> Is {
     Is::Link(to.into())
 }
 
+/// A submodule at the commit whose id is this digit all over.
+pub(crate) fn submodule(digit: char) -> Is {
+    Is::Submodule(ObjectId::from_hex(digit.to_string().repeat(40)).unwrap())
+}
+
 pub(crate) fn path(name: &str) -> RepoPath {
     RepoPath::new(name).unwrap()
 }
@@ -88,6 +93,12 @@ impl World {
             put(&root.join(name), is);
         }
         git(&root, &["add", "-A", "-f"]);
+        for (name, is) in files {
+            if let Is::Submodule(id) = is {
+                let info = format!("160000,{id},{name}");
+                git(&root, &["update-index", "--add", "--cacheinfo", &info]);
+            }
+        }
         git(&root, &["commit", "-q", "--allow-empty", "-m", "base"]);
         // Entries as young as the index would be looked at again and again.
         git(&root, &["update-index", "-q", "--refresh"]);

@@ -175,7 +175,7 @@ impl Lab {
     pub(crate) fn list(&self, commit: ObjectId) -> Tree {
         let found = self.list_raw(commit).into_iter().map(|(path, node)| {
             let path = String::from_utf8(path).unwrap();
-            (without_suffixes(&path), node)
+            (without_suffixes(&path, "laptop"), node)
         });
         found.collect()
     }
@@ -238,10 +238,10 @@ pub(crate) fn created(outcome: &MergeOutcome) -> (ObjectId, Vec<ConflictCopy>) {
     (*commit, copies.clone())
 }
 
-/// Replaces ` (conflict laptop 2026-11-20 0123456)` by `{copy}`, on whatever day it was made.
-fn without_suffixes(path: &str) -> String {
-    let mark = " (conflict laptop ";
-    let Some(start) = path.find(mark) else {
+/// Replaces ` (conflict HOST 2026-11-20 0123456)` by `{copy}`, on whatever day it was made.
+pub(crate) fn without_suffixes(path: &str, host: &str) -> String {
+    let mark = format!(" (conflict {host} ");
+    let Some(start) = path.find(&mark) else {
         return path.to_owned();
     };
     let (date, rest) = path[start + mark.len()..].split_at("2026-11-20 ".len());
