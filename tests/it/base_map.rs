@@ -289,3 +289,69 @@ fn names_that_this_host_cannot_have_stay_in_the_history() {
         "it was not deleted"
     );
 }
+
+/// Replaces a file by a submodule, as a person does, and sends it to the hub.
+fn becomes_a_submodule(pair: &Pair, path: &str) {
+    let server = &pair.server;
+    fs::remove_file(server.at(path)).unwrap();
+    fs::create_dir(server.at(path)).unwrap();
+    let info = format!("160000,{},{path}", server.git(&["rev-parse", "HEAD"]));
+    server.git(&["rm", "-q", "--cached", path]);
+    server.git(&["update-index", "--add", "--cacheinfo", &info]);
+    server.git(&["commit", "-q", "-m", "a submodule"]);
+    let _ran = server.once().ok();
+}
+
+#[test]
+fn kept_what_is_saved_where_a_submodule_comes_in() {
+    let pair = Pair::new(&[("file", OLD), ("other", "1\n")]);
+    becomes_a_submodule(&pair, "file");
+    let here = &pair.laptop;
+    let stopped = here.once_until("A2.journal");
+    let mine = OLD.replace("five", "TOKEN-five");
+    here.write("file", &mine);
+    let _ran = stopped.go_on();
+    pair.converge("kept");
+    pair.assert_settled("kept");
+    for host in [&pair.laptop, &pair.server] {
+        assert!(host.at("file").is_dir());
+        let copies: Vec<_> = fs::read_dir(host.at(""))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.to_str().unwrap().contains("file (conflict "))
+            .collect();
+        assert_eq!(copies.len(), 1, "{copies:?}");
+        assert_eq!(fs::read_to_string(&copies[0]).unwrap(), mine);
+    }
+}
+
+#[test]
+fn deferred_a_repository_where_a_file_takes_the_place_of_its_submodule() {
+    let pair = Pair::new(&[("sub", OLD), ("other", "1\n")]);
+    becomes_a_submodule(&pair, "sub");
+    pair.converge("a submodule");
+    let here = &pair.laptop;
+    here.git(&["init", "-q", "sub"]);
+    here.write("sub/inside", "mine\n");
+    let server = &pair.server;
+    server.git(&["rm", "-q", "--cached", "sub"]);
+    fs::remove_dir(server.at("sub")).unwrap();
+    server.write("sub", NEW);
+    server.git(&["add", "sub"]);
+    server.git(&["commit", "-q", "-m", "a file again"]);
+    let _ran = server.once().ok();
+    let ran = here.once();
+    assert!(ran.out.contains("Waiting: `sub`"), "{ran:?}");
+    let tip = server.git(&["rev-parse", "HEAD"]);
+    assert_eq!(here.git(&["rev-parse", "HEAD"]), tip);
+    assert_quiet(here, &tip, "a repository is in the way");
+    assert_eq!(here.read("sub/inside"), "mine\n");
+
+    fs::rename(here.at("sub"), here.at("elsewhere")).unwrap();
+    fs::create_dir(here.at("sub")).unwrap();
+    server.write("other", "2\n");
+    let _ran = server.once().ok();
+    pair.converge("out of the way");
+    assert_eq!(here.read("sub"), NEW);
+    assert_eq!(here.read("elsewhere/inside"), "mine\n");
+}

@@ -54,7 +54,7 @@ impl Person<'_> {
             let new = goal
                 .filter(|(new, goal)| **goal == node && !holds(&self.stands, new))
                 // What is to be a directory may be a file yet.
-                .find(|(new, _)| !new.split_once('/').is_some_and(|(dir, _)| dir == path));
+                .find(|(new, _)| new.split_once('/').is_none_or(|(dir, _)| dir != path));
             if let Some((new, _)) = new {
                 let at = self.root.join(new);
                 fs::create_dir_all(at.parent().unwrap()).unwrap();
