@@ -53,6 +53,7 @@ pub mod moves;
 pub mod network;
 pub mod open;
 pub mod pack;
+mod parting;
 pub mod plan;
 pub mod publish;
 pub mod records;

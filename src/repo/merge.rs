@@ -85,26 +85,36 @@ pub fn merge_with_base(
     create(place, base, Base::Given, hub, local, prefer)
 }
 
-/// Merges what was written on top of a history that gave way at first contact, from where it was
-/// written: `base`. The result goes on from `hub` alone, because that history is nobody's.
-pub(super) fn graft(
+/// Merges a side commit into the tip: what was written, on `base`, at paths that had not gone along.
+///
+/// `from` is the tree that was there when it was written: the base's, or nearly. Where the base's
+/// history gave way at first contact, the result goes on from `tip` alone: that history is nobody's.
+pub(super) fn join(
     place: &Place,
-    base: ObjectId,
-    hub: ObjectId,
-    local: ObjectId,
-    prefer: Prefer,
+    (base, from): (ObjectId, Option<ObjectId>),
+    tip: ObjectId,
+    side: ObjectId,
 ) -> Result<MergeOutcome, RepoError> {
-    let tree = |commit| Ok::<_, RepoError>(place.objects.commit(commit)?.tree);
-    let trees = Trees {
-        base: tree(base)?,
-        hub: tree(hub)?,
-        local: tree(local)?,
+    let from = match from {
+        Some(tree) => tree,
+        None => place.objects.write_tree(Vec::new())?,
     };
-    let merged = merge_trees(place, trees, Base::Given, local, prefer)?;
-    if merged.tree == trees.hub {
-        return Ok(MergeOutcome::UpToDate);
+    let related = !place.objects.merge_bases(tip, side)?.is_empty();
+    if related && from == place.objects.commit(base)?.tree {
+        return merge(place, tip, side, Prefer::Hub);
     }
-    let commit = write(place, &merged, trees.hub, &[hub])?;
+    let trees = Trees {
+        base: from,
+        hub: place.objects.commit(tip)?.tree,
+        local: place.objects.commit(side)?.tree,
+    };
+    let merged = merge_trees(place, trees, Base::Given, side, Prefer::Hub)?;
+    let both = [tip, side];
+    let parents = if related { &both[..] } else { &both[..1] };
+    if !related && merged.tree == trees.hub {
+        return Ok(MergeOutcome::FastForward);
+    }
+    let commit = write(place, &merged, trees.hub, parents)?;
     let copies = merged.copies;
     Ok(MergeOutcome::Created { commit, copies })
 }

@@ -10,6 +10,7 @@ use std::io;
 use super::bases::{Base, Bases, Why};
 use super::displaced::{drop_late, sweep_displaced};
 use super::folder::{Folder, PENDING};
+use super::parting::parting;
 use super::publish::{IndexEdit, Published, publish};
 use super::{Place, RepoError, apply, boot, merge, message, scan, take};
 use crate::clock;
@@ -336,19 +337,17 @@ fn sides(
     emit: &mut dyn FnMut(Event),
     outcome: &mut Snapshotted,
 ) -> Result<(), RepoError> {
-    let mut groups: BTreeMap<ObjectId, (Edits, Vec<RepoPath>)> = BTreeMap::new();
+    let mut groups: BTreeMap<ObjectId, Edits> = BTreeMap::new();
     for (path, (entry, base)) in changed {
-        let (edits, based) = groups.entry(base).or_default();
-        edits.insert(path.clone(), entry);
-        // Also around an entry: then the disk is known to have what the side commit has.
-        based.push(path);
+        groups.entry(base).or_default().insert(path, entry);
     }
     let late = sweep_displaced(&folder.place, clock::now())?;
-    for edit in &late {
-        let edits = &mut groups.entry(edit.base).or_default().0;
-        edits.insert(edit.path.clone(), Some(edit.content));
-    }
-    for (base, (edits, based)) in groups {
+    // By itself: another edit of that path on the same base is no edit of this one.
+    let displaced = late
+        .iter()
+        .map(|edit| (edit.base, [(edit.path.clone(), Some(edit.content))].into()));
+    let parted = groups.into_iter().map(|group| (group, true));
+    for ((base, edits), on_disk) in parted.chain(displaced.map(|group| (group, false))) {
         if outcome.blocked.is_some() {
             return Ok(());
         }
@@ -357,7 +356,12 @@ fn sides(
         };
         let place = &folder.place;
         let base_tree = place.tree_of(Some(base))?;
-        let (tree, differences) = tree_of_edits(place, base_tree, &edits)?;
+        let from = if on_disk {
+            parting(place, &folder.bases, base_tree, &edits)?
+        } else {
+            base_tree
+        };
+        let (tree, differences) = tree_of_edits(place, from, &edits)?;
         if differences.is_empty() {
             continue;
         }
@@ -371,21 +375,20 @@ fn sides(
         let side = place
             .objects
             .write_commit(tree, &[base], &place.identity()?, when, &text)?;
-        let mut merged = merge::merge(place, tip, side, merge::Prefer::Hub)?;
-        if merged == merge::MergeOutcome::Unrelated {
-            merged = merge::graft(place, base, tip, side, merge::Prefer::Hub)?;
-        }
-        let target = match merged {
+        let target = match merge::join(place, (base, from), tip, side)? {
             merge::MergeOutcome::Created { commit, .. } => commit,
-            merge::MergeOutcome::FastForward => side,
-            merge::MergeOutcome::UpToDate | merge::MergeOutcome::Unrelated => continue,
+            // Nothing came in since.
+            merge::MergeOutcome::UpToDate => side,
+            // The tip has it already, so it only has to be written.
+            merge::MergeOutcome::FastForward => tip,
+            merge::MergeOutcome::Unrelated => continue,
         };
         fault::at("B1.side");
         // On the disk the map says so only from A4 on. Written down before, a kill in between would
         // make the user's bytes what the map expects, and the next apply would replace them.
         let mut bases = folder.bases.clone();
-        for path in &based {
-            let have = edits.get(path).copied().flatten();
+        // Also around an entry: then the disk is known to have what the side commit has.
+        for (path, have) in edits.iter().filter(|_| on_disk) {
             let why = folder
                 .bases
                 .get(path)
@@ -393,7 +396,7 @@ fn sides(
             bases.insert(
                 path.clone(),
                 Base {
-                    have,
+                    have: *have,
                     base: side,
                     why,
                     stat: None,
@@ -410,7 +413,7 @@ fn sides(
         folder.view_tip = done.tip;
         outcome.tip = done.tip;
         outcome.blocked = done.blocked;
-        if outcome.blocked.is_none() {
+        if outcome.blocked.is_none() && target != tip {
             emit(Event::Stored { commit: target });
             let count = differences.len();
             let paths = message::first_paths(&differences, 100);

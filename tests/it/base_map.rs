@@ -7,7 +7,9 @@ use std::process::Stdio;
 
 use autosync::engine::action::Job;
 use autosync::engine::event::Event;
-use autosync::names::ObjectId;
+use autosync::git::tree::{Entry, FILE};
+use autosync::names::{ObjectId, RepoPath};
+use autosync::repo::bases::{Base, Why};
 use autosync::repo::folder::Folder;
 
 use crate::network::skipped;
@@ -354,4 +356,70 @@ fn deferred_a_repository_where_a_file_takes_the_place_of_its_submodule() {
     pair.converge("out of the way");
     assert_eq!(here.read("sub"), NEW);
     assert_eq!(here.read("elsewhere/inside"), "mine\n");
+}
+
+#[test]
+fn kept_what_is_written_where_an_apply_has_just_cleared_a_directory_is_new() {
+    // Here a directory, there a file, and there was first: the directory moves. In the middle of
+    // that somebody writes a file of the directory anew.
+    for (name, text) in [("d/deep/x", "TOKEN-new\n"), ("d", "TOKEN-new\n")] {
+        let pair = Pair::new(&[("other", "1\n")]);
+        let (here, there) = (&pair.laptop, &pair.server);
+        there.write("d", "TOKEN-file\n");
+        let _ran = there.once().ok();
+        here.write("d/deep/x", "TOKEN-old\n");
+        here.write("d/y", "TOKEN-beside\n");
+        let stopped = here.once_until("A3.emptied");
+        here.write(name, text);
+        let ran = stopped.go_on();
+        pair.converge(name);
+        pair.assert_settled(name);
+        let tree = here.tree();
+        for token in ["TOKEN-file", "TOKEN-old", "TOKEN-beside", "TOKEN-new"] {
+            let stands = tree.values().any(|text| text.contains(token));
+            assert!(stands, "{name}: `{token}` is gone\n{tree:#?}\n{ran:?}");
+        }
+        assert_eq!(tree["d"], "TOKEN-file\n", "{name}: {tree:#?}");
+    }
+}
+
+#[test]
+fn kept_a_removal_on_top_of_a_history_that_gave_way_gives_way_to_what_came() {
+    // First contact found another version at the hub while the user was writing: the base is in
+    // nobody's history. The removal says nothing against the hub's version, so that is written.
+    let pair = Pair::new(&[("p", NEW), ("other", "1\n")]);
+    let here = &pair.laptop;
+    let mut command = here.sandbox.command("sh");
+    let script = "set -e; blob=$(git hash-object -w --stdin <<'X'\none\nX\n)
+                  tree=$(printf '100644 blob %s\\tp\\n' $blob | git mktree)
+                  echo $blob $(git commit-tree -m 'gave way' $tree)";
+    let out = command
+        .args(["-c", script])
+        .current_dir(&here.root)
+        .output();
+    let out = String::from_utf8(out.unwrap().stdout).unwrap();
+    let (blob, base) = out.trim().split_once(' ').unwrap();
+    let mut folder = Folder::open(settings(&here.root)).unwrap();
+    let have = Some(Entry {
+        mode: FILE,
+        id: ObjectId::from_hex(blob).unwrap(),
+    });
+    let base = ObjectId::from_hex(base).unwrap();
+    let entry = Base {
+        have,
+        base,
+        why: Why::Kept,
+        stat: None,
+    };
+    folder.bases.insert(RepoPath::new("p").unwrap(), entry);
+    folder.bases.save(&folder.place).unwrap();
+    drop(folder);
+    here.remove("p");
+    let tip = here.git(&["rev-parse", "HEAD"]);
+    let ran = here.once();
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    assert_eq!(here.read("p"), NEW);
+    assert!(!here.once().out.contains("Waiting"), "{ran:?}");
+    assert_quiet(here, &tip, "written");
+    pair.assert_settled("written");
 }

@@ -23,6 +23,10 @@ const UNREACHABLE: &[(&str, &str)] = &[
         "A3.renamed",
         "only on a disk without RENAME_EXCHANGE; `apply::plain` kills there",
     ),
+    (
+        "L1.dead-holder",
+        "only right after a kill, with nothing begun; `lock` has the test",
+    ),
 ];
 
 /// Committing an edit, a deletion, a new file and a new mode.

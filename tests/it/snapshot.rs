@@ -554,3 +554,71 @@ fn a_directory_in_the_place_of_a_kept_file_is_found_with_all_that_is_in_it() {
     assert_eq!(lab.folder.waiting(), Vec::new());
     assert_eq!(lab.git(&["status", "--porcelain"]), "");
 }
+
+#[test]
+fn a_late_edit_of_the_version_that_stands_is_an_edit_of_it() {
+    use autosync::names::ObjectId;
+    use autosync::repo::displaced::keep;
+    use autosync::repo::exchange::Left;
+    use autosync::repo::journal::Journal;
+    use autosync::repo::open::Writer;
+    use autosync::repo::records;
+    let mut lab = Lab::new();
+    let log = lab.write("log", "one\n");
+    lab.everything();
+    // As an apply leaves it that took the file back which it had just put there: somebody had
+    // opened it in between, and wrote to it later.
+    let tip = ObjectId::from_hex(lab.git(&["rev-parse", "HEAD"])).unwrap();
+    let bytes = ObjectId::from_hex(lab.git(&["rev-parse", "HEAD:log"])).unwrap();
+    let store = lab.folder.place.store.clone();
+    let stage = store.join("stage/1");
+    fs::create_dir_all(&stage).unwrap();
+    fs::create_dir_all(store.join("displaced")).unwrap();
+    fs::write(stage.join("0"), "one\nlate\n").unwrap();
+    let op = autosync::repo::journal::Op {
+        path: RepoPath::new("log").unwrap(),
+        step: autosync::repo::journal::Step::Replace,
+        old: None,
+        new: None,
+        base: tip,
+        old_bytes: None,
+        new_bytes: None,
+        staged: None,
+        ignored: false,
+        hidden: false,
+        why: None,
+    };
+    let journal = Journal {
+        from: tip,
+        to: tip,
+        mass: false,
+        stage,
+        ops: vec![op],
+    };
+    let writer = Writer::No;
+    let left = Left {
+        base: tip,
+        bytes,
+        writer,
+    };
+    keep(&lab.folder.place, &journal, &[(0, left)]).unwrap();
+    // A boot later it is looked at without a wait.
+    let index = store.join("displaced/1/index");
+    let kind = "autosync displaced 1";
+    let mut all = records::read(&index, kind, 7).unwrap().unwrap();
+    all[0][0] = b"another boot".to_vec();
+    records::write(&index, kind, &all).unwrap();
+
+    let outcome = lab.everything();
+    assert_eq!(outcome.blocked, None);
+    assert_eq!(fs::read_to_string(&log).unwrap(), "one\nlate\n");
+    assert_eq!(lab.git(&["show", "HEAD:log"]), "one\nlate");
+    assert_eq!(lab.git(&["rev-parse", "HEAD~1"]), tip.to_string());
+    lab.everything();
+    assert_eq!(lab.git(&["status", "--porcelain"]), "");
+    assert_eq!(
+        fs::read_dir(store.join("displaced")).unwrap().count(),
+        1,
+        "what it replaced"
+    );
+}
