@@ -295,6 +295,12 @@ impl Engine {
         self.actions.is_empty() && self.is_quiet()
     }
 
+    /// Returns whether no job is in flight and none is about to be handed out: what is left to do
+    /// waits for a timer or for somebody.
+    pub fn rests(&self) -> bool {
+        self.actions.is_empty() && self.lanes.is_free()
+    }
+
     /// Whether the engine itself waits for nothing, whoever may still have to carry out what it
     /// asked for.
     fn is_quiet(&self) -> bool {

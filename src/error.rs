@@ -3,6 +3,7 @@
 //! Every failure that a person meets is one sentence and, where there is something to do, a second
 //! one that says what: `autosync: MESSAGE. HINT`. Scripts read the exit code.
 
+use std::io;
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
@@ -134,7 +135,14 @@ impl From<LockError> for Complaint {
                 format!("an agent is running already, {}", held.who()),
                 "Run `autosync status` to see what it does, or `autosync stop` to end it.",
             ),
-            LockError::Io { .. } => Self::new(Exit::Failed, error.to_string(), ""),
+            LockError::Io { source, .. } => {
+                let hint = if source.kind() == io::ErrorKind::PermissionDenied {
+                    "It belongs to another user; let it, and what is beside it, be this user's."
+                } else {
+                    ""
+                };
+                Self::new(Exit::Failed, error.to_string(), hint)
+            }
         }
     }
 }

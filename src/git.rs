@@ -164,6 +164,9 @@ impl GitError {
                 message,
                 "Somebody made a tree by hand that git would refuse too; look at the hub's history.",
             ),
+            Self::Library(error) if FULL.iter().any(|text| error.message().contains(text)) => {
+                local_failure(&message, error.message())
+            }
             Self::Unparsable { .. } | Self::Library(_) | Self::Id(_) => Trouble::new(
                 Code::Git,
                 Recovery::Retry,
@@ -183,14 +186,20 @@ pub fn io_trouble(message: &str, source: &io::Error) -> Trouble {
     } else if kind == io::ErrorKind::ReadOnlyFilesystem {
         let hint = "Make the file system writable; syncing goes on by itself.";
         Trouble::new(Code::ReadOnly, Recovery::Hold, message, hint)
+    } else if kind == io::ErrorKind::PermissionDenied {
+        let hint = "Let the file, and the directory that it is in, belong to this user.";
+        Trouble::new(Code::Io, Recovery::Retry, message, hint)
     } else {
         Trouble::new(Code::Io, Recovery::Retry, message, "")
     }
 }
 
+/// What the system says of a disk without room.
+const FULL: &[&str] = &["No space left on device", "Disk quota exceeded"];
+
 fn local_failure(message: &str, stderr: &str) -> Trouble {
     let has = |text: &str| stderr.contains(text);
-    if has("No space left on device") || has("Disk quota exceeded") {
+    if FULL.iter().any(|text| has(text)) {
         io_trouble(
             "there is no space left on the disk",
             &io::ErrorKind::StorageFull.into(),

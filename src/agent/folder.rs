@@ -17,13 +17,14 @@ use crate::engine::timer::Moment;
 use crate::engine::{self, Engine};
 use crate::error::{Complaint, Exit};
 use crate::git::public_url;
-use crate::lock::{Lock, LockError};
+use crate::lock::Lock;
 use crate::names::escape;
 use crate::repo;
 use crate::repo::ref_locks::remove_ref_locks;
 use crate::watch::{WatchEvent, WatchSettings, Watcher};
 
 use super::lanes::{Ear, Lanes, Said, refuse};
+use super::prepare::not_alone;
 
 /// What is said of a disk without an exchange of two files, and what to do.
 const BASIC: (&str, &str) = (
@@ -301,18 +302,8 @@ impl FolderAgent {
 pub(super) fn lock_folder(settings: &repo::Settings) -> Result<Lock, Complaint> {
     let place =
         repo::Place::open(settings.clone()).map_err(|error| Complaint::from(&error.trouble()))?;
-    let lock = Lock::acquire(&place.store.join("lock")).map_err(|error| match error {
-        LockError::Held(held) => Complaint::new(
-            Exit::AlreadyRunning,
-            format!(
-                "{} cares for `{}` already",
-                held.who(),
-                settings.root.display()
-            ),
-            "Ask it with `autosync sync`, or stop it with `autosync stop`.",
-        ),
-        error @ LockError::Io { .. } => Complaint::from(error),
-    })?;
+    let lock = Lock::acquire(&place.store.join("lock"))
+        .map_err(|error| not_alone(error, &settings.root))?;
     // While nothing of ours runs here yet.
     remove_ref_locks(&place).map_err(|error| Complaint::from(&error.trouble()))?;
     Ok(lock)

@@ -169,7 +169,7 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
             Ok(job) => job,
             Err(RecvTimeoutError::Disconnected) => {
                 if let Some(Err(error)) = folder.map(|folder| folder.boot.end(&folder.place)) {
-                    tracing::warn!(%error, "the clean end could not be noted");
+                    tracing::info!(%error, "the clean end could not be noted");
                 }
                 return;
             }

@@ -19,7 +19,7 @@ use crate::repo;
 use super::folder::{engine_settings, lock_folder};
 use super::lanes::{Ear, Lanes, Said, refuse};
 
-/// After this long in trouble, a sync gives up.
+/// After this long in a trouble that may pass, a sync gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a sync came to.
@@ -37,7 +37,8 @@ pub struct Outcome {
 
 /// Syncs a folder to quiescence: commits, fetches, merges, pushes, applies.
 ///
-/// Returns when nothing is left to do, or after ten seconds of one and the same trouble.
+/// Returns when nothing is left to do, or nothing can be done about what is in the way: at once if
+/// it will not pass by itself soon, else after ten seconds of it.
 pub fn once(
     config: &FolderSettings,
     settings: &repo::Settings,
@@ -80,38 +81,43 @@ pub fn once(
                 Action::Tell(tell) => tells.push(tell),
             }
         }
-        if engine.is_idle() {
-            if looked {
+        let now = clock::now();
+        let mut wait = engine.poll_timeout().map_or(PATIENCE, clock::until);
+        if let Some(trouble) = engine.trouble() {
+            let since = match troubled {
+                Some((code, since)) if code == trouble.code => since,
+                _ => {
+                    tracing::debug!(message = trouble.message, "in the way");
+                    now
+                }
+            };
+            troubled = Some((trouble.code, since));
+            let patience = if may_pass_soon(trouble.code) {
+                PATIENCE.saturating_sub(now.since(since))
+            } else {
+                Duration::ZERO
+            };
+            // What can be done in spite of it is done first.
+            if engine.rests() && patience.is_zero() {
                 break;
             }
-            // The first look may have been before the first fetch: one more of both.
-            looked = true;
-            engine.handle_event(clock::now(), Event::Asked(Request::Sync));
-            continue;
-        }
-        let now = clock::now();
-        match engine.trouble() {
-            None => troubled = None,
-            Some(trouble) => {
-                let code = trouble.code;
-                match troubled {
-                    Some((old, since)) if old == code => {
-                        if now.since(since) > PATIENCE {
-                            break;
-                        }
-                    }
-                    _ => troubled = Some((code, now)),
-                }
-                if trouble.recovery == Recovery::Hold {
+            // With a job in flight its outcome wakes us.
+            if !patience.is_zero() {
+                wait = wait.min(patience);
+            }
+        } else {
+            troubled = None;
+            if engine.is_idle() {
+                if looked {
                     break;
                 }
+                // The first look may have been before the first fetch: one more of both.
+                looked = true;
+                engine.handle_event(clock::now(), Event::Asked(Request::Sync));
+                continue;
             }
         }
-        let wait = engine
-            .poll_timeout()
-            .map_or(PATIENCE, clock::until)
-            .min(PATIENCE);
-        match said.recv_timeout(wait) {
+        match said.recv_timeout(wait.min(PATIENCE)) {
             Ok(Said::Event(event)) => engine.handle_event(clock::now(), *event),
             Ok(Said::Progress(..) | Said::Basic | Said::Hub(..) | Said::TrackedIgnored(_))
             | Err(RecvTimeoutError::Timeout) => {}
@@ -134,4 +140,13 @@ pub fn once(
         synced: engine.is_synced(),
         trouble: engine.trouble().cloned(),
     })
+}
+
+/// Returns whether something that is in the way may be gone within seconds, without a person or a
+/// cable.
+fn may_pass_soon(code: Code) -> bool {
+    matches!(
+        code,
+        Code::GitBusy | Code::Contended | Code::Git | Code::Internal
+    )
 }

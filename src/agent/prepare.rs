@@ -9,9 +9,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::{ConflictRule, FolderSettings, Settings, Way, hub_is_path};
+use crate::engine::event::Code;
 use crate::error::{Complaint, Exit};
 use crate::git::refs::{self, Head};
 use crate::git::{self, Git, GitError, public_url};
+use crate::lock::{Lock, LockError};
 use crate::names::escape;
 use crate::paths::Paths;
 use crate::repo::network::create_hub;
@@ -40,6 +42,8 @@ pub struct Wish {
     pub existing_hub: bool,
     /// Use `hub` only now, and leave git's configuration as it is.
     pub only_now: bool,
+    /// Nobody else may care for the folder now.
+    pub alone: bool,
 }
 
 /// A folder that is ready, and what was made for it.
@@ -53,6 +57,8 @@ pub struct Ready {
     pub made_repository: bool,
     /// The hub was made.
     pub made_hub: Option<PathBuf>,
+    /// The repository that a new one lies in.
+    pub inside: Option<PathBuf>,
 }
 
 /// Makes a folder ready, as far as the wish allows.
@@ -63,8 +69,10 @@ pub fn prepare(
     wish: &Wish,
 ) -> Result<Ready, Complaint> {
     git::check_version().map_err(git_complaint)?;
-    if let (Some(hub), true) = (&wish.hub, wish.existing_hub) {
-        check_hub(&local_name(hub))?;
+    if let Some(hub) = wish.hub.as_deref().map(local_name)
+        && (wish.existing_hub || wish.make && hub_path(&hub).is_some_and(|path| !is_absent(&path)))
+    {
+        check_hub(&hub)?;
     }
     let made_directory = make_directory(&folder.path, wish.make)?;
     let root = folder.path.canonicalize().map_err(|error| {
@@ -81,6 +89,9 @@ pub fn prepare(
         .map(|hub| local_name(&hub));
     let (repository, made_repository) =
         open_repository(&root, folder, asked_hub.as_deref(), wish.make)?;
+    if wish.alone && !made_repository {
+        check_alone(&repository, &root)?;
+    }
     let branch = match &folder.branch {
         Some(branch) => branch.clone(),
         None => match refs::head(&repository).map_err(git_complaint)? {
@@ -113,7 +124,12 @@ pub fn prepare(
         {
             create_hub(&path, &branch, wish.shared).map_err(|error| {
                 let trouble = error.trouble();
-                Complaint::new(Exit::Failed, trouble.message, trouble.hint)
+                let message = format!(
+                    "the hub `{}` cannot be made: {}",
+                    show(&path),
+                    trouble.message
+                );
+                Complaint::new(Exit::Failed, message, trouble.hint)
             })?;
             made_hub = Some(path);
         }
@@ -122,7 +138,12 @@ pub fn prepare(
         }
     }
     let forge = hub.as_deref().is_some_and(|hub| hub.starts_with("http"));
+    let above = root.ancestors().skip(1);
+    let inside = above
+        .filter(|_| made_repository)
+        .find(|dir| dir.join(".git").exists());
     Ok(Ready {
+        inside: inside.map(Path::to_owned),
         settings: repo::Settings {
             git_dir: folder.git_dir.clone(),
             max_file: folder.max_file.unwrap_or(if forge { FORGE } else { LARGE }),
@@ -232,7 +253,18 @@ fn open_repository(
                 command.arg("--separate-git-dir").arg(dir);
             }
             command.arg("--").arg(root);
-            git::run(&mut command, b"", git::LOCAL, "init").map_err(git_complaint)?;
+            git::run(&mut command, b"", git::LOCAL, "init").map_err(|error| {
+                let words = error.to_string();
+                if words.contains("Permission denied") {
+                    Complaint::new(
+                        Exit::Failed,
+                        format!("this user may not write in `{}`", show(root)),
+                        "Choose another directory, or let it belong to this user.",
+                    )
+                } else {
+                    git_complaint(error)
+                }
+            })?;
             let git = Git::discover(root, folder.git_dir.as_deref()).map_err(git_complaint)?;
             Ok((git, true))
         }
@@ -252,7 +284,7 @@ fn check_hub(hub: &str) -> Result<(), Complaint> {
         && is_absent(&path)
     {
         return Err(Complaint::new(
-            Exit::Failed,
+            Exit::NoRepository,
             format!("there is no hub at `{}`", show(&path)),
             "Check the path; `autosync init DIR --hub PATH` makes a new one.",
         ));
@@ -265,8 +297,45 @@ fn check_hub(hub: &str) -> Result<(), Complaint> {
         return Ok(());
     }
     let words = String::from_utf8_lossy(&done.stderr).into_owned();
-    let trouble = git::refusal::trouble(&escape(public_url(hub).as_bytes()), &words);
+    let hidden = hub_path(hub).is_some_and(|path| {
+        let head = path.join("HEAD").symlink_metadata();
+        head.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    });
+    let words = if hidden {
+        "Permission denied"
+    } else {
+        words.as_str()
+    };
+    let mut trouble = git::refusal::trouble(&escape(public_url(hub).as_bytes()), words);
+    if trouble.code == Code::HubUnreachable {
+        "Nothing was made here. Check the address and the network, and try again."
+            .clone_into(&mut trouble.hint);
+    }
     Err(Complaint::from(&trouble))
+}
+
+/// Errors if an agent or another command cares for a folder now.
+fn check_alone(git: &Git, root: &Path) -> Result<(), Complaint> {
+    let store = git.dir().join("autosync");
+    if !store.is_dir() {
+        return Ok(());
+    }
+    match Lock::acquire(&store.join("lock")) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(not_alone(error, root)),
+    }
+}
+
+/// Says who else cares for a folder.
+pub(super) fn not_alone(error: LockError, root: &Path) -> Complaint {
+    match error {
+        LockError::Held(held) => Complaint::new(
+            Exit::AlreadyRunning,
+            format!("{} cares for `{}` already", held.who(), show(root)),
+            "Ask it with `autosync sync`, or stop it with `autosync stop`.",
+        ),
+        error @ LockError::Io { .. } => Complaint::from(error),
+    }
 }
 
 /// Returns the user's ssh command, told to ask nobody.
@@ -317,7 +386,10 @@ fn resolve_remote(git: &Git, asked: String) -> Result<String, Complaint> {
                 "there is no remote and no hub `{}`",
                 escape(asked.as_bytes())
             ),
-            "Give a path, a URL, or the name of a remote of the folder.",
+            format!(
+                "Give a URL, the name of a remote of the folder, or a path: `./{}`.",
+                escape(asked.as_bytes())
+            ),
         )),
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::once::{report, sync};
+use super::once::{again, report, sync};
 use super::run::introduce;
 use super::scene::Scene;
 use crate::agent::prepare::{Wish, prepare};
@@ -36,11 +36,12 @@ pub(super) fn run(args: &InitArgs, scene: &Scene) -> anyhow::Result<Exit> {
         make_hub: true,
         hub: args.hub.clone(),
         shared: args.shared,
+        alone: true,
         ..Wish::default()
     };
     let folder = &settings.folders[0];
     let ready = prepare(folder, &settings, &scene.paths, &wish)?;
     introduce(&ready)?;
     let outcome = sync(folder, &ready.settings, &settings, scene)?;
-    report(&outcome)
+    report(&outcome, &again(&args.dir))
 }

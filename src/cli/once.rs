@@ -10,7 +10,9 @@ use crate::agent::once::{Outcome, once};
 use crate::agent::prepare::{Wish, prepare};
 use crate::config::{FolderSettings, Settings};
 use crate::engine::action::Tell;
+use crate::engine::event::{Code, Trouble};
 use crate::error::{Complaint, Exit};
+use crate::names::escape;
 use crate::paths::private_dir;
 use crate::repo;
 
@@ -54,7 +56,19 @@ pub(super) fn run(args: &OnceArgs, scene: &Scene) -> anyhow::Result<Exit> {
     let folder = &settings.folders[at];
     let ready = prepare(folder, &settings, &scene.paths, &wish)?;
     let outcome = sync(folder, &ready.settings, &settings, scene)?;
-    report(&outcome)
+    let again = match &args.dir {
+        Some(dir) => again(dir),
+        None => "`autosync once`".to_owned(),
+    };
+    report(&outcome, &again)
+}
+
+/// Returns the line that tries again what a sync could not do.
+pub(super) fn again(dir: &Path) -> String {
+    format!(
+        "`autosync once {}`",
+        escape(dir.as_os_str().as_encoded_bytes())
+    )
 }
 
 /// Returns the work tree around a directory.
@@ -81,8 +95,9 @@ pub(super) fn sync(
     once(folder, ready, settings, &runtime)
 }
 
-/// Says what a sync came to, and returns how the program ends.
-pub(super) fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
+/// Says what a sync came to, and returns how the program ends. `again` is the line that tries it
+/// again.
+pub(super) fn report(outcome: &Outcome, again: &str) -> anyhow::Result<Exit> {
     for tell in &outcome.tells {
         match tell {
             Tell::Committed(made) => say(format!("Committed {}.", made.summary))?,
@@ -109,10 +124,13 @@ pub(super) fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
         say(format!("Held: {}. {}", held.message, held.hint))?;
     }
     for waiting in &outcome.status.deferred {
-        say(format!("Waiting: `{}`, {}.", waiting.path, waiting.why))?;
+        say(format!(
+            "Left as it is: `{}`, {}.",
+            waiting.path, waiting.why
+        ))?;
     }
     if let Some(trouble) = &outcome.trouble {
-        return Err(Complaint::from(trouble).into());
+        return Err(complaint(trouble, again).into());
     }
     if !outcome.status.held.is_empty() {
         return Ok(Exit::Partly);
@@ -122,4 +140,62 @@ pub(super) fn report(outcome: &Outcome) -> anyhow::Result<Exit> {
     }
     say("In sync.")?;
     Ok(Exit::Done)
+}
+
+/// Says what is in the way to somebody whose command ends here. An agent goes on by itself, and its
+/// sentences say so.
+fn complaint(trouble: &Trouble, again: &str) -> Complaint {
+    let mut complaint = Complaint::from(trouble);
+    if let Some(what) = trouble.message.strip_prefix("waiting: ") {
+        what.clone_into(&mut complaint.message);
+    }
+    complaint.hint = match (trouble.code, trouble.hint.rsplit_once("; ")) {
+        (Code::HubUnreachable, _) => {
+            format!("What is here is committed and stays; {again} tries it again.")
+        }
+        (_, Some((first, rest))) if rest.ends_with(" goes on by itself.") => {
+            format!("{first}, then run {again}.")
+        }
+        _ => complaint.hint,
+    };
+    complaint
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::event::Recovery;
+
+    #[test]
+    fn a_command_that_ends_promises_nothing_for_later() {
+        for (code, hint, said) in [
+            (
+                Code::HubUnreachable,
+                "Nothing to do if you are offline: commits go on, and are pushed when it answers.",
+                "What is here is committed and stays; `autosync once a` tries it again.",
+            ),
+            (
+                Code::DiskFull,
+                "Free some space; syncing goes on by itself.",
+                "Free some space, then run `autosync once a`.",
+            ),
+            (
+                Code::ReadOnly,
+                "Make it writable; pushing goes on by itself.",
+                "Make it writable, then run `autosync once a`.",
+            ),
+            (
+                Code::Auth,
+                "Load the key; it is asked for.",
+                "Load the key; it is asked for.",
+            ),
+        ] {
+            let trouble = Trouble::new(code, Recovery::Retry, "waiting: no", hint);
+            let complaint = complaint(&trouble, "`autosync once a`");
+            assert_eq!(
+                (complaint.message.as_str(), complaint.hint.as_str()),
+                ("no", said)
+            );
+        }
+    }
 }

@@ -131,6 +131,12 @@ pub(super) fn introduce(ready: &Ready) -> std::io::Result<()> {
     if ready.made_directory {
         say(format!("Made `{root}`."))?;
     }
+    if let Some(inside) = &ready.inside {
+        let inside = escape(inside.as_os_str().as_encoded_bytes());
+        say(format!(
+            "`{root}` lies in the repository `{inside}`, which does not look into it from now on."
+        ))?;
+    }
     let Some(hub) = &ready.settings.hub else {
         return say(format!(
             "`{root}` has no hub: its versions stay on this computer."

@@ -16,7 +16,7 @@ use super::refs::{self, Head};
 use super::{Git, GitError};
 use crate::clock;
 use crate::engine::event::{Code, Recovery, Trouble};
-use crate::names::ObjectId;
+use crate::names::{ObjectId, escape};
 use crate::process;
 
 /// How long an open commit editor may hold us up, measured from the age of its message file.
@@ -203,10 +203,11 @@ pub fn at_work(git: &Git, branch: &str) -> Option<Trouble> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
+        let path = escape(lock.as_os_str().as_encoded_bytes());
         return Some(pause(
             Code::GitBusy,
             &format!("another git holds `{name}`"),
-            "",
+            &format!("If no git is at work here any more, remove `{path}`."),
         ));
     }
     let writer = foreign_writer(git)?;

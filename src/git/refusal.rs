@@ -65,7 +65,7 @@ pub fn trouble(hub: &str, words: &str) -> Trouble {
             "Try `git ls-remote` on it by hand: the key must be loaded, or need no passphrase, and be allowed there.",
         );
     }
-    if any(&["Permission denied", "insufficient permission"]) {
+    if any(NO_RIGHTS) {
         return Trouble::new(
             Code::Auth,
             Recovery::Hold,
@@ -140,6 +140,11 @@ const NO_LOGIN: &[&str] = &[
     "returned error: 403",
     "Access denied",
 ];
+const NO_RIGHTS: &[&str] = &[
+    "Permission denied",
+    "insufficient permission",
+    "unable to create temporary object directory",
+];
 const UNREACHABLE: &[&str] = &[
     "Could not resolve host",
     "Could not resolve proxy",
@@ -172,6 +177,7 @@ const NO_REPOSITORY: &[&str] = &[
     "does not exist",
     "returned error: 404",
     "project you were looking for could not be found",
+    "invalid gitfile format",
 ];
 
 /// Whose disk is full shows in who says it: the hub's words come behind `remote:`, or as the
@@ -201,12 +207,15 @@ fn no_space(hub: &str, words: &str) -> Trouble {
 fn last_line(words: &str) -> String {
     let line = words
         .lines()
-        .find(|line| UNREACHABLE.iter().any(|text| line.contains(text)));
-    said(
-        line.unwrap_or(words)
-            .trim_end_matches(['.', '\r', '\n'])
-            .as_bytes(),
-    )
+        .find(|line| UNREACHABLE.iter().any(|text| line.contains(text)))
+        .unwrap_or(words);
+    let line = line.strip_prefix("fatal: ").unwrap_or(line);
+    // The address is in the sentence already.
+    let line = match line.strip_prefix("unable to access ") {
+        Some(rest) => rest.split_once("': ").map_or(rest, |(_, why)| why),
+        None => line,
+    };
+    said(line.trim_end_matches(['.', '\r', '\n']).as_bytes())
 }
 
 #[cfg(test)]

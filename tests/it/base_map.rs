@@ -104,7 +104,7 @@ fn deferred_a_file_that_is_open_for_writing() {
         .unwrap();
     let ran = here.once();
     assert!(
-        ran.out.contains("Waiting: `log`, open for writing"),
+        ran.out.contains("Left as it is: `log`, open for writing"),
         "{ran:?}"
     );
     let tip = here.git(&["rev-parse", "HEAD"]);
@@ -126,7 +126,7 @@ fn deferred_a_file_with_several_names_comes_when_it_has_one() {
     let second = here.sandbox.root().join("second");
     fs::hard_link(here.at("file"), &second).unwrap();
     let ran = here.once();
-    assert!(ran.out.contains("Waiting: `file`"), "{ran:?}");
+    assert!(ran.out.contains("Left as it is: `file`"), "{ran:?}");
     assert_quiet(here, &here.git(&["rev-parse", "HEAD"]), "linked");
     // Other paths go on meanwhile, in both directions.
     here.write("other", "TOKEN-mine\n");
@@ -184,7 +184,7 @@ fn deferred_a_live_database_is_not_replaced_under_its_owner() {
         assert_eq!(said, line);
     }
     let ran = here.once();
-    assert!(ran.out.contains("Waiting: `db`"), "{ran:?}");
+    assert!(ran.out.contains("Left as it is: `db`"), "{ran:?}");
     assert!(here.at("db-wal").exists());
     words.write_all(b"select count(*) from t;\n").unwrap();
     let mut said = String::new();

@@ -18,6 +18,8 @@ use tokio::task::JoinSet;
 
 use crate::support::{PROGRAM, Ran, Sandbox, ended};
 
+mod one_shot;
+
 fn status(state: State) -> Status {
     let folder = FolderStatus {
         name: "Sync".into(),

@@ -277,7 +277,7 @@ fn with_a_base() -> Pair {
     there.write("based", "ONE\ntwo\nthree\nfour\nfive\n");
     let _ran = there.once().ok();
     let ran = here.once();
-    assert!(ran.out.contains("Waiting: `based`"), "{ran:?}");
+    assert!(ran.out.contains("Left as it is: `based`"), "{ran:?}");
     assert!(here.read("based").starts_with("one\n"));
     fs::remove_file(here.sandbox.root().join("second-name")).unwrap();
     here.write("based", "one\ntwo\nthree\nfour\nTOKEN-FIVE\n");

@@ -188,7 +188,7 @@ pub(super) fn no_directory(remote: &Remote, path: &Path) -> Trouble {
         Code::HubMissing,
         Recovery::Retry,
         format!("there is no repository at {}", remote.public),
-        "If it is on a disk that is not plugged in, plug it in; syncing goes on by itself.",
+        "Check the address; if it is on a disk that is not plugged in, plug it in; syncing goes on by itself.",
     )
 }
 
