@@ -1,8 +1,10 @@
 //! How fast, beside a bare git loop in the same run: prints a Markdown table.
 //!
 //! `cargo bench` measures on trees of 100, 10,000 and 100,000 files; `AUTOSYNC_BENCH_SIZES=100,1000`
-//! names others, `AUTOSYNC_BENCH_ROUNDS=20` the number of edits of each kind. Everything happens in
-//! a temporary directory (`TMPDIR`), between two agents on this machine and a hub on a path.
+//! names others, `AUTOSYNC_BENCH_ROUNDS=20` the number of edits of each kind,
+//! `AUTOSYNC_BENCH_PARTS=edits,ssh,contact,age` what is measured. Everything happens in a temporary
+//! directory (`TMPDIR`), between two agents on this machine, with a hub on a path, or behind an
+//! sshd of its own.
 //!
 //! Absolute times belong to the machine; the ratio to the loop, taken in turns with it, is what can
 //! be compared.
@@ -12,6 +14,10 @@
 )]
 #![expect(clippy::print_stdout, reason = "the table is its output")]
 
+#[path = "speed/contact.rs"]
+mod contact;
+#[path = "speed/far.rs"]
+mod far;
 #[path = "speed/hosts.rs"]
 mod hosts;
 #[path = "speed/table.rs"]
@@ -32,16 +38,59 @@ fn main() {
         .collect();
     let rounds: usize =
         std::env::var("AUTOSYNC_BENCH_ROUNDS").map_or(15, |rounds| rounds.parse().unwrap());
+    let parts = std::env::var("AUTOSYNC_BENCH_PARTS");
+    let parts = parts.unwrap_or_else(|_| "edits,ssh,contact,age".to_owned());
+    let is_part = |name: &str| parts.split(',').any(|part| part.trim() == name);
     print_head();
     print(&fsync_row());
     for size in sizes {
-        measure(size, rounds);
+        say_size(size);
+        if is_part("edits") {
+            measure(size, rounds);
+        }
+        if is_part("ssh") {
+            far::measure(size, rounds);
+        }
+        if is_part("contact") {
+            contact::measure(size);
+        }
+        if is_part("age") {
+            age(size, rounds);
+        }
     }
 }
 
-/// Measures everything on one tree size.
+/// Measures whether edits get slower as the history grows.
+fn age(size: usize, rounds: usize) {
+    let edits = |commits: usize| {
+        let lab = Lab::new(size);
+        if commits > 0 {
+            lab.age(commits);
+        }
+        let (laptop, server) = (lab.host("laptop", "0"), lab.host("server", "0"));
+        let (first, second) = (Agent::start(&laptop), Agent::start(&server));
+        first.wait_synced();
+        second.wait_synced();
+        let times = repeat(rounds, |round| {
+            let took = visible(&laptop.tree, &server.tree, "age", round);
+            second.wait_synced();
+            took
+        });
+        first.stop();
+        second.stop();
+        times
+    };
+    let (young, old) = (edits(0), edits(10_000));
+    print(&Row::new(
+        size,
+        "edit -> visible there, windows 0, beside itself 10,000 commits ago",
+        &old,
+        Some(&young),
+    ));
+}
+
+/// Measures everything on one tree size with a hub on a path.
 fn measure(size: usize, rounds: usize) {
-    eprintln_size(size);
     let lab = Lab::new(size);
     let bare = Loop::new(&lab);
     let loop_times = repeat(rounds, |round| bare.edit(round));
@@ -105,19 +154,24 @@ fn measure(size: usize, rounds: usize) {
     ));
 
     if size <= 10_000 {
+        let (commits, cpu) = (
+            lab.commits(),
+            first.cpu_with_children() + second.cpu_with_children(),
+        );
         let untar = many(&laptop.tree, &server.tree, 10_000);
         first.wait_synced();
+        second.wait_synced();
+        let cpu = first.cpu_with_children() + second.cpu_with_children() - cpu;
         print(&Row::new(
             size,
             "10,000 files at once -> all there",
             &[untar],
-            None,
+            Some(&[bare.many(10_000)]),
         ));
-        print(&Row::new(
+        print(&Row::text(
             size,
-            "  the loop's `add`, `commit`, `push`, `pull`",
-            &[bare.many(10_000)],
-            None,
+            "  processor time of both hosts, commits",
+            format!("{}, {}", millis(cpu), lab.commits() - commits),
         ));
     }
     let cpu = first.cpu();
@@ -149,10 +203,22 @@ fn measure(size: usize, rounds: usize) {
     ));
     second.stop();
     first.stop();
+
+    let dirs = hosts::directories(&laptop.tree);
+    let watching = repeat(3, |_| {
+        let start = now();
+        let agent = Agent::start(&laptop);
+        wait_until(|| agent.watches() >= dirs);
+        let took = start.elapsed();
+        agent.wait_synced();
+        agent.stop();
+        took
+    });
+    print(&Row::new(size, "start -> watching", &watching, None));
 }
 
 #[expect(clippy::print_stderr, reason = "progress of a long run")]
-fn eprintln_size(size: usize) {
+fn say_size(size: usize) {
     eprintln!("measuring on {size} files ...");
 }
 

@@ -22,6 +22,18 @@ pub(crate) fn start_writeback(file: &std::fs::File) {
     let _unused: &std::fs::File = file;
 }
 
+/// Gives memory that a large job has used back to the system (`malloc_trim(3)`); without it an agent
+/// that once brought ten thousand files stays as large as it was then. Does nothing where the
+/// allocator is another.
+pub(crate) fn give_back_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: the call takes a number and may be made at any time, by any thread.
+        let given = unsafe { libc::malloc_trim(0) };
+        tracing::trace!(given, "memory was given back");
+    }
+}
+
 /// Makes libgit2 fsync every object and reference it writes, for the whole process.
 ///
 /// Its default is off, and a power cut then leaves empty objects behind a pushed commit.

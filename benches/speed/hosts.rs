@@ -23,17 +23,19 @@ pub(crate) struct Lab {
 pub(crate) struct Host {
     home: PathBuf,
     name: &'static str,
-    hub: PathBuf,
+    hub: String,
     /// Its folder.
     pub(crate) tree: PathBuf,
     windows: Option<&'static str>,
+    /// Settings of git.
+    settings: Vec<(&'static str, String)>,
 }
 
 #[expect(
     clippy::disallowed_methods,
     reason = "a benchmark is no part of the agent"
 )]
-fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null());
     command
@@ -73,6 +75,16 @@ pub(crate) fn count(root: &Path) -> usize {
         .sum()
 }
 
+/// Counts the directories below a tree, but for git's own.
+pub(crate) fn directories(root: &Path) -> usize {
+    fs::read_dir(root)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name() != ".git" && entry.path().is_dir())
+        .map(|entry| 1 + directories(&entry.path()))
+        .sum()
+}
+
 impl Lab {
     pub(crate) fn new(size: usize) -> Self {
         let place = tempfile::tempdir().unwrap();
@@ -93,17 +105,87 @@ impl Lab {
 
     /// Makes a host with a clone. `windows` is the value of both quiet times.
     pub(crate) fn host(&self, name: &'static str, windows: &'static str) -> Host {
+        let host = self.empty_host(name);
+        git(
+            &host.home,
+            &["clone", "-q", self.hub.to_str().unwrap(), "Sync"],
+        );
+        host.with_windows(Some(windows))
+    }
+
+    /// Makes a host with nothing, and default windows.
+    pub(crate) fn empty_host(&self, name: &'static str) -> Host {
         let home = self.place.path().join(name);
         fs::create_dir_all(&home).unwrap();
-        let tree = home.join("Sync");
-        git(&home, &["clone", "-q", self.hub.to_str().unwrap(), "Sync"]);
         Host {
+            tree: home.join("Sync"),
             home,
             name,
-            hub: self.hub.clone(),
-            tree,
-            windows: Some(windows),
+            hub: self.hub.to_str().unwrap().to_owned(),
+            windows: None,
+            settings: Vec::new(),
         }
+    }
+
+    /// Counts the commits of the hub.
+    pub(crate) fn commits(&self) -> usize {
+        let out = command("git")
+            .current_dir(&self.hub)
+            .args(["rev-list", "--count", "main"])
+            .output()
+            .unwrap();
+        String::from_utf8(out.stdout)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
+    }
+
+    /// Returns where the hub is.
+    pub(crate) fn hub(&self) -> &Path {
+        &self.hub
+    }
+
+    /// Makes a bare repository without a commit, and returns where it is.
+    pub(crate) fn empty_hub(&self, name: &str) -> PathBuf {
+        git(
+            self.place.path(),
+            &["init", "-q", "--bare", "-b", "main", name],
+        );
+        let hub = self.place.path().join(name);
+        git(&hub, &["config", "core.fsync", "all"]);
+        hub
+    }
+
+    /// Puts many commits of one file each on top of the hub's branch.
+    pub(crate) fn age(&self, commits: usize) {
+        let mut script = String::new();
+        for number in 0..commits {
+            let text = format!("age {number}\n");
+            let from = if number == 0 {
+                "from refs/heads/main^0\n"
+            } else {
+                ""
+            };
+            script.push_str(&format!(
+                "commit refs/heads/main\ncommitter B <b@x> {} +0000\ndata 3\nage\n{from}\
+                 M 100644 inline p0/d{}/age{}\ndata {}\n{text}\n",
+                1_700_000_000 + number,
+                number % 10,
+                number % 97,
+                text.len(),
+            ));
+        }
+        let mut child = command("git")
+            .current_dir(&self.hub)
+            .args(["fast-import", "--quiet"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(script.as_bytes()).unwrap();
+        drop(input);
+        assert!(child.wait().unwrap().success());
     }
 }
 
@@ -112,6 +194,23 @@ impl Host {
     pub(crate) fn with_windows(mut self, windows: Option<&'static str>) -> Self {
         self.windows = windows;
         self
+    }
+
+    /// Returns the same host with another hub, and what git needs to reach it.
+    pub(crate) fn with_hub(mut self, hub: &str, settings: &[(&'static str, String)]) -> Self {
+        hub.clone_into(&mut self.hub);
+        self.settings = settings.to_vec();
+        self
+    }
+
+    /// Gives its git the settings that it needs, and a name.
+    fn configure_git(&self) {
+        let mut text = "[user]\n\tname = Bench\n\temail = bench@example.org\n".to_owned();
+        for (key, value) in &self.settings {
+            let (section, key) = key.split_once('.').unwrap();
+            text.push_str(&format!("[{section}]\n\t{key} = {value}\n"));
+        }
+        fs::write(self.home.join(".gitconfig"), text).unwrap();
     }
 
     fn socket(&self) -> PathBuf {
@@ -123,7 +222,7 @@ impl Host {
         let windows = self.windows.map_or(String::new(), |quiet| {
             format!("[settle]\nquiet = \"{quiet}\"\nquiet_max = \"{quiet}\"\n[push]\nquiet = \"{quiet}\"\nquiet_max = \"{quiet}\"\n")
         });
-        let (tree, hub, socket) = (self.tree.display(), self.hub.display(), self.socket());
+        let (tree, hub, socket) = (self.tree.display(), &self.hub, self.socket());
         let text = format!(
             "host = \"{}\"\n[[folder]]\npath = \"{tree}\"\nhub = \"{hub}\"\n{windows}[control]\nsocket = \"{}\"\n",
             self.name,
@@ -142,6 +241,7 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(host: &Host) -> Self {
+        host.configure_git();
         let child = command(env!("CARGO_BIN_EXE_autosync"))
             .arg("--config")
             .arg(host.configure())
@@ -177,6 +277,15 @@ impl Agent {
             let mut line = String::new();
             answer.read_line(&mut line).is_ok() && line.contains(" 200 ")
         });
+    }
+
+    /// Returns whether everything is published and received at this moment.
+    pub(crate) fn is_synced(&self) -> bool {
+        let Some(mut answer) = self.call("GET /v1/wait?for=synced&timeout_ms=50") else {
+            return false;
+        };
+        let mut line = String::new();
+        answer.read_line(&mut line).is_ok() && line.contains(" 200 ")
     }
 
     /// Listens to what happens.
@@ -219,6 +328,50 @@ impl Agent {
             .unwrap()
             .parse()
             .unwrap()
+    }
+
+    /// Returns the number of watches that it has, as the kernel says.
+    pub(crate) fn watches(&self) -> usize {
+        let infos = format!("/proc/{}/fdinfo", self.child.borrow().id());
+        let Ok(entries) = fs::read_dir(infos) else {
+            return 0;
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+            .map(|text| text.matches("inotify wd:").count())
+            .sum()
+    }
+
+    /// Returns the processor time of it and of every program that it ran and that ended.
+    pub(crate) fn cpu_with_children(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.borrow().id())).unwrap();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        // utime, stime, cutime, cstime, in ticks of 10 ms.
+        let ticks: u64 = fields[11..15]
+            .iter()
+            .map(|it| it.parse::<u64>().unwrap())
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Returns the longest progress that the status shows, if any: what, done, total.
+    pub(crate) fn progress(&self) -> Option<String> {
+        let mut answer = self.call("GET /v1/status")?;
+        let mut text = String::new();
+        while !text.contains("\"transports\"") {
+            if answer.read_line(&mut text).ok()? == 0 {
+                return None;
+            }
+        }
+        let at = text.find("\"progress\":{")?;
+        let words = &text[at + 12..];
+        Some(words[..=words.find('}')?].to_owned())
     }
 
     /// Asks it to stop and waits for its end.

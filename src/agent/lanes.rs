@@ -27,6 +27,7 @@ use crate::repo::displaced::{LateEdit, sweep_displaced};
 use crate::repo::folder::Folder;
 use crate::repo::network::{Remote, Terms, fetch, push};
 use crate::repo::{Place, RepoError, Settings};
+use crate::sys;
 use crate::watch;
 
 /// How often displaced files are looked at while there are any.
@@ -218,7 +219,8 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
             }
             outcome
         });
-        if counts.take() {
+        let was_long = counts.take();
+        if was_long {
             ear(Said::Progress(Lane::Tree, None));
         }
         if !told_basic && folder.as_ref().is_some_and(|here| here.place.basic.get()) {
@@ -226,6 +228,9 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
             ear(Said::Basic);
         }
         ear(Said::Event(Box::new(outcome)));
+        if was_long || job == Job::Recover {
+            sys::give_back_memory();
+        }
     }
 }
 
