@@ -161,7 +161,7 @@ fn measure(size: usize, rounds: usize) {
         let untar = many(&laptop.tree, &server.tree, 10_000);
         first.wait_synced();
         second.wait_synced();
-        let cpu = first.cpu_with_children() + second.cpu_with_children() - cpu;
+        let cpu = (first.cpu_with_children() + second.cpu_with_children()).saturating_sub(cpu);
         print(&Row::new(
             size,
             "10,000 files at once -> all there",

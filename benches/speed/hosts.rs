@@ -1,6 +1,7 @@
 //! Two hosts, a hub, and the bare git loop that they are measured beside.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -167,14 +168,16 @@ impl Lab {
             } else {
                 ""
             };
-            script.push_str(&format!(
+            write!(
+                script,
                 "commit refs/heads/main\ncommitter B <b@x> {} +0000\ndata 3\nage\n{from}\
                  M 100644 inline p0/d{}/age{}\ndata {}\n{text}\n",
                 1_700_000_000 + number,
                 number % 10,
                 number % 97,
                 text.len(),
-            ));
+            )
+            .unwrap();
         }
         let mut child = command("git")
             .current_dir(&self.hub)
@@ -208,7 +211,7 @@ impl Host {
         let mut text = "[user]\n\tname = Bench\n\temail = bench@example.org\n".to_owned();
         for (key, value) in &self.settings {
             let (section, key) = key.split_once('.').unwrap();
-            text.push_str(&format!("[{section}]\n\t{key} = {value}\n"));
+            writeln!(text, "[{section}]\n\t{key} = {value}").unwrap();
         }
         fs::write(self.home.join(".gitconfig"), text).unwrap();
     }
