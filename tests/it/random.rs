@@ -16,12 +16,15 @@ use std::time::Duration;
 use autosync::clock;
 
 use crate::support::host::{Pair, Stands};
-use actor::{Actor, tokens_in};
+use actor::{Actor, FEW, MANY, Names, tokens_in};
 
 /// Operations of each side.
 const OPERATIONS: u32 = 200;
 /// Agents that are killed in the second test.
 const KILLS: u32 = 20;
+
+/// Every save is committed and pushed at once.
+const NO_WINDOWS: &str = "[settle]\nquiet = \"0s\"\n[push]\nquiet = \"0s\"\n";
 
 fn number(variable: &str) -> Option<u64> {
     Some(std::env::var(variable).ok()?.parse().unwrap())
@@ -68,7 +71,7 @@ fn unaccounted(
     lost
 }
 
-fn work(kills: u32) {
+fn work(kills: u32, names: Names, windows: &str) {
     let seed = number("AUTOSYNC_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
     let seconds = number("AUTOSYNC_TEST_SECONDS").unwrap_or(20);
     let context = format!("AUTOSYNC_TEST_SEED={seed} AUTOSYNC_TEST_SECONDS={seconds}");
@@ -81,14 +84,20 @@ fn work(kills: u32) {
     }
     let mut random = fastrand::Rng::with_seed(seed);
     // So much is deleted in so short a time that a person would be asked.
-    let mut pair = Pair::configured("[guards]\nmass_delete_files = 100000\n");
+    let config = format!("[guards]\nmass_delete_files = 100000\n{windows}");
+    let mut pair = Pair::configured(&config);
     let mut actors = ["laptop", "server"].map(|name| {
         let host = if name == "laptop" {
             &pair.laptop
         } else {
             &pair.server
         };
-        Actor::new(name, &host.folder, &host.sandbox.root().join("trash"))
+        Actor::new(
+            name,
+            &host.folder,
+            &host.sandbox.root().join("trash"),
+            names,
+        )
     });
     let all = OPERATIONS * 2;
     let begun = clock::now();
@@ -159,7 +168,7 @@ fn work(kills: u32) {
         );
     }
     assert!(lost.is_empty(), "{context}\n{lost:#?}");
-    assert!(written > 200 && standing.len() > 20, "{written}");
+    assert!(written > 100 && standing.len() > 5, "{written}");
 }
 
 fn host(pair: &mut Pair, side: usize) -> &mut crate::support::host::Host {
@@ -172,18 +181,28 @@ fn host(pair: &mut Pair, side: usize) -> &mut crate::support::host::Host {
 
 #[test]
 fn random_work_on_both_sides_ends_equal_with_every_version_accounted_for() {
-    work(0);
+    work(0, MANY, "");
 }
 
 #[test]
 fn twenty_kills_during_random_work_lose_nothing() {
-    work(KILLS);
+    work(KILLS, MANY, "");
+}
+
+#[test]
+fn random_work_that_meets_all_the_time_ends_equal_without_windows_too() {
+    work(0, FEW, NO_WINDOWS);
+}
+
+#[test]
+fn twenty_kills_where_all_meets_lose_nothing() {
+    work(KILLS, FEW, "");
 }
 
 #[test]
 fn the_oracle_tells_lost_from_overwritten() {
     let place = tempfile::tempdir().unwrap();
-    let actor = |name: &str| Actor::new(name, place.path(), &place.path().join(name));
+    let actor = |name: &str| Actor::new(name, place.path(), &place.path().join(name), MANY);
     let judged = |writer: usize, destroyer: Option<usize>, standing: bool, known: bool| {
         let mut actors = [actor("laptop"), actor("server")];
         for name in ["laptop", "server"] {

@@ -12,8 +12,24 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-const DIRS: &[&str] = &["", "a/", "b/", "b/deep/", "c/"];
-const FILES: &[&str] = &["one", "two", "three.txt", "four.txt", "five", "a", "b"];
+/// What can be worked on: the directories, the folder itself first, and the names in each of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Names {
+    dirs: &'static [&'static str],
+    files: &'static [&'static str],
+}
+
+/// As in a small project.
+pub(super) const MANY: Names = Names {
+    dirs: &["", "a/", "b/", "b/deep/", "c/"],
+    files: &["one", "two", "three.txt", "four.txt", "five", "a", "b"],
+};
+
+/// So few that everything meets all the time, files and directories above all.
+pub(super) const FEW: Names = Names {
+    dirs: &["", "a/", "b/", "b/a/"],
+    files: &["one", "a", "b"],
+};
 
 /// What begins every token; 8 digits follow.
 const MARK: &[u8] = b"tok-";
@@ -31,6 +47,7 @@ pub(super) struct Actor {
     letter: char,
     root: PathBuf,
     trash: PathBuf,
+    names: Names,
     count: u32,
     /// Every token, and where it was written.
     pub(super) written: BTreeMap<String, String>,
@@ -40,12 +57,13 @@ pub(super) struct Actor {
 
 impl Actor {
     /// Somebody who works in `root` and throws away to `trash` on the same disk.
-    pub(super) fn new(name: &str, root: &Path, trash: &Path) -> Self {
+    pub(super) fn new(name: &str, root: &Path, trash: &Path, names: Names) -> Self {
         fs::create_dir(trash).unwrap();
         Self {
             letter: name.chars().next().unwrap(),
             root: root.to_owned(),
             trash: trash.to_owned(),
+            names,
             count: 0,
             written: BTreeMap::new(),
             destroyed: BTreeSet::new(),
@@ -54,23 +72,22 @@ impl Actor {
 
     /// Does one thing. What is not possible as things stand is left.
     pub(super) fn act(&mut self, random: &mut fastrand::Rng) {
-        let name = Self::name(random);
+        let name = self.name(random);
         let done = match random.u32(..100) {
             0..20 => self.save_in_place(&name, random),
             20..40 => self.save_by_rename(&name, random),
             40..60 => self.append(&name),
             60..70 => self.delete(&name),
             70..80 => {
-                let to = Self::name(random);
+                let to = self.name(random);
                 self.rename(&name, &to)
             }
             80..85 => self.link(&name),
             85..92 => self.chmod(&name, random.bool()),
-            92..94 => fs::create_dir_all(self.root.join(DIRS[random.usize(1..DIRS.len())])),
-            94..96 => self.delete(DIRS[random.usize(1..DIRS.len())].trim_end_matches('/')),
+            92..94 => fs::create_dir_all(self.root.join(self.directory(random))),
+            94..96 => self.delete(self.directory(random)),
             _ => {
-                let dirs = [0; 2].map(|_: u8| DIRS[random.usize(1..DIRS.len())]);
-                let [from, to] = dirs.map(|dir| dir.trim_end_matches('/'));
+                let [from, to] = [0; 2].map(|_: u8| self.directory(random));
                 self.rename(from, to)
             }
         };
@@ -78,9 +95,15 @@ impl Actor {
         drop(done);
     }
 
-    fn name(random: &mut fastrand::Rng) -> String {
-        let dir = DIRS[random.usize(..DIRS.len())];
-        format!("{dir}{}", FILES[random.usize(..FILES.len())])
+    fn name(&self, random: &mut fastrand::Rng) -> String {
+        let Names { dirs, files } = self.names;
+        let dir = dirs[random.usize(..dirs.len())];
+        format!("{dir}{}", files[random.usize(..files.len())])
+    }
+
+    fn directory(&self, random: &mut fastrand::Rng) -> &'static str {
+        let dirs = self.names.dirs;
+        dirs[random.usize(1..dirs.len())].trim_end_matches('/')
     }
 
     fn token(&mut self) -> String {
