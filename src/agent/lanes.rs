@@ -20,6 +20,7 @@ use crate::engine::event::{
     Snapshotted, Trouble,
 };
 use crate::engine::status::Progress;
+use crate::fault;
 use crate::git::index::records;
 use crate::names::{ObjectId, RepoPath};
 use crate::repo::contact::identify;
@@ -165,8 +166,10 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
     let mut identified = false;
     let mut told_basic = false;
     let counts = Rc::new(Cell::new(false));
+    let sweeps = fault::asked("AUTOSYNC_SWEEP_MILLIS").and_then(|millis| millis.parse().ok());
+    let sweeps = sweeps.map_or(SWEEP, Duration::from_millis);
     loop {
-        let job = match jobs.recv_timeout(SWEEP) {
+        let job = match jobs.recv_timeout(sweeps) {
             Ok(job) => job,
             Err(RecvTimeoutError::Disconnected) => {
                 if let Some(Err(error)) = folder.map(|folder| folder.boot.end(&folder.place)) {

@@ -9,6 +9,8 @@
 //! 2. A file with other bytes than expected is only dropped by [`drop_late`], after its bytes are
 //!    safe in a commit.
 //! 3. What went in an approved mass deletion stays for 30 days, as long as there is room.
+//! 4. Without room, what nobody had open goes at once, the oldest first; what somebody has open
+//!    stays, and is told.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -21,11 +23,12 @@ use super::disk::{self, Kind, Seen};
 use super::exchange::Left;
 use super::filter::{Form, Storage};
 use super::journal::Journal;
-use super::open::{Writer, writer};
+use super::open::{self, Writer, writer};
 use super::records::{self, Fields, damaged};
 use super::slots::{Area, numbers, slot};
 use super::{Place, RepoError, publish, verify};
 use crate::clock;
+use crate::engine::event::Waiting;
 use crate::engine::timer::Moment;
 use crate::git::objects::Kind as ObjectKind;
 use crate::git::tree::{EXECUTABLE, Entry, FILE, SYMLINK};
@@ -59,6 +62,35 @@ pub struct LateEdit {
     pub content: Entry,
     /// Where its bytes are until [`drop_late`].
     pub slot: PathBuf,
+}
+
+/// By what a sweep decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The present moment.
+    pub now: Moment,
+    /// The present wall time, in seconds since 1970.
+    pub wall: i64,
+    /// How many bytes may lie here; `None` for what the disk allows.
+    pub cap: Option<u64>,
+}
+
+impl Limits {
+    /// Returns the usual limits.
+    pub fn at(now: Moment) -> Self {
+        Self {
+            now,
+            wall: clock::wall_seconds(),
+            cap: None,
+        }
+    }
+
+    fn cap(&self, dir: &Path) -> Result<u64, RepoError> {
+        match self.cap {
+            Some(cap) => Ok(cap),
+            None => cap(dir),
+        }
+    }
 }
 
 /// One file in a finished stage.
@@ -141,7 +173,42 @@ pub fn keep(place: &Place, journal: &Journal, lefts: &[(usize, Left)]) -> Result
 ///
 /// A late edit is returned again and again until [`drop_late`].
 pub fn sweep_displaced(place: &Place, now: Moment) -> Result<Vec<LateEdit>, RepoError> {
+    sweep_within(place, &Limits::at(now))
+}
+
+/// As [`sweep_displaced`], by limits of the caller's.
+pub fn sweep_within(place: &Place, limits: &Limits) -> Result<Vec<LateEdit>, RepoError> {
     let mut late = Vec::new();
+    each(place, limits, |store, crowded| {
+        sweep(place, store, limits, crowded, &mut late)
+    })?;
+    Ok(late)
+}
+
+/// Returns what would have made room, but somebody has had it open ever since it was displaced.
+pub fn ever_open(place: &Place, limits: &Limits) -> Result<Vec<Waiting>, RepoError> {
+    let mut found = Vec::new();
+    each(place, limits, |store, crowded| {
+        for file in store.files.iter().filter(|_| crowded) {
+            if open::open_for_writing(&store.dir.join(slot(file.number))) {
+                let mib = file.size.div_ceil(1 << 20);
+                found.push(Waiting {
+                    path: file.path.clone(),
+                    why: format!("a program still has its old version open, of {mib} MiB"),
+                });
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Visits every store, the newest first: under the cap they are the last to go.
+fn each(
+    place: &Place,
+    limits: &Limits,
+    mut visit: impl FnMut(&Store, bool) -> Result<(), RepoError>,
+) -> Result<(), RepoError> {
     for area in Area::all(place) {
         let dir = area.displaced();
         let mut stores = Vec::new();
@@ -156,16 +223,19 @@ pub fn sweep_displaced(place: &Place, now: Moment) -> Result<Vec<LateEdit>, Repo
         if stores.is_empty() {
             continue;
         }
-        let mut room = cap(&dir)?;
-        // The newest first: under the cap they are the last to go.
+        let mut room = limits.cap(&dir)?;
         for store in stores.iter().rev() {
-            let bytes: u64 = store.files.iter().map(|file| file.size).sum();
+            let there = |file: &&Kept| {
+                let slot = store.dir.join(slot(file.number));
+                slot.symlink_metadata().is_ok()
+            };
+            let bytes: u64 = store.files.iter().filter(there).map(|file| file.size).sum();
             let crowded = bytes > room;
             room = room.saturating_sub(bytes);
-            sweep(place, store, now, crowded, &mut late)?;
+            visit(store, crowded)?;
         }
     }
-    Ok(late)
+    Ok(())
 }
 
 /// Drops a late edit: to be called when its bytes are safe in a commit.
@@ -184,7 +254,7 @@ pub fn still_open(place: &Place) -> Result<Vec<(RepoPath, PathBuf)>, RepoError> 
             };
             for file in store.files {
                 let slot = store.dir.join(slot(file.number));
-                if super::open::open_for_writing(&slot) {
+                if open::open_for_writing(&slot) {
                     found.push((file.path, slot));
                 }
             }
@@ -196,7 +266,7 @@ pub fn still_open(place: &Place) -> Result<Vec<(RepoPath, PathBuf)>, RepoError> 
 fn sweep(
     place: &Place,
     store: &Store,
-    now: Moment,
+    limits: &Limits,
     crowded: bool,
     late: &mut Vec<LateEdit>,
 ) -> Result<(), RepoError> {
@@ -205,9 +275,9 @@ fn sweep(
     let age = if rebooted {
         GRACE_UNKNOWN
     } else {
-        now.0.saturating_sub(store.since)
+        limits.now.0.saturating_sub(store.since)
     };
-    let stays = store.mass && clock::wall_seconds().saturating_sub(store.wall) < MASS && !crowded;
+    let stays = store.mass && limits.wall.saturating_sub(store.wall) < MASS && !crowded;
     let dir = disk::open_directory(&store.dir)?;
     let mut settled = true;
     for file in &store.files {
@@ -311,8 +381,12 @@ fn store_blob(
 /// Returns how many bytes may lie here.
 fn cap(dir: &Path) -> Result<u64, RepoError> {
     let disk = rustix::fs::statvfs(dir).map_err(|error| RepoError::io(dir, error.into()))?;
-    let share = disk.f_blocks.saturating_mul(disk.f_frsize) / 100 * CAP_PERCENT;
-    Ok(CAP.min(share))
+    Ok(share(disk.f_blocks.saturating_mul(disk.f_frsize)))
+}
+
+/// Returns how many bytes may lie on a disk of that many.
+fn share(disk: u64) -> u64 {
+    CAP.min(disk / 100 * CAP_PERCENT)
 }
 
 fn remove_all(dir: &Path) -> Result<(), RepoError> {
@@ -368,4 +442,15 @@ fn read(dir: &Path) -> Result<Option<Store>, RepoError> {
         mass: head[3] == b"mass",
         files,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gibibyte_may_lie_here_on_a_small_disk_a_twentieth_of_it() {
+        assert_eq!(share(1 << 40), CAP);
+        assert_eq!(share(1_000_000_000), 50_000_000);
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::bases::{Base, Bases, Why};
-use super::displaced::{drop_late, sweep_displaced};
+use super::displaced::{Limits, drop_late, ever_open, sweep_displaced};
 use super::folder::{Folder, PENDING};
 use super::parting::parting;
 use super::publish::{IndexEdit, Published, publish};
@@ -100,6 +100,10 @@ pub fn snapshot(
 
     outcome.busy = taken.busy;
     outcome.skipped = taken.skipped;
+    if candidates.everything {
+        let limits = Limits::at(clock::now());
+        outcome.skipped.extend(ever_open(&folder.place, &limits)?);
+    }
     outcome.held = folder.held_groups();
     outcome.deferred = folder.waiting();
     Ok(outcome)

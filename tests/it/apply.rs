@@ -2,6 +2,7 @@
 //! step of it is lost or taken back.
 
 mod after;
+mod displaced;
 mod keep;
 mod kill;
 mod plain;

@@ -73,8 +73,13 @@ impl Sandbox {
 
     /// Adds a variable to the environment of everything that is started from here.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        self.more.push((name.into(), value.into()));
+        self.set(name, value);
         self
+    }
+
+    /// Sets a variable in the environment of everything that is started from here from now on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.more.push((name.into(), value.into()));
     }
 
     /// The temporary place that holds the home, and whatever else a test puts beside it.
