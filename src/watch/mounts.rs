@@ -24,16 +24,18 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    /// Starts to wait for mounts that concern `root`.
+    /// Starts to wait for mounts that concern `root`: for every one after this call.
     pub(super) fn start(root: PathBuf, inbox: Arc<Inbox>) -> io::Result<Self> {
-        let table = File::open("/proc/self/mountinfo")?;
+        let mut table = File::open("/proc/self/mountinfo")?;
+        // Here and not in the thread: what is mounted until that runs would count as old.
+        let before = read(&mut table, &root)?;
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let waiter = std::thread::Builder::new()
             .name("watch-mounts".into())
             .spawn({
                 let stop = Arc::clone(&stop);
                 move || {
-                    if let Err(error) = wait_on(table, &root, &stop, &inbox) {
+                    if let Err(error) = wait_on(table, before, &root, &stop, &inbox) {
                         tracing::warn!(%error, "mounts are not noticed any more");
                     }
                 }
@@ -59,8 +61,13 @@ impl Drop for Mounts {
     }
 }
 
-fn wait_on(mut table: File, root: &Path, stop: &OwnedFd, inbox: &Inbox) -> io::Result<()> {
-    let mut before = read(&mut table, root)?;
+fn wait_on(
+    mut table: File,
+    mut before: BTreeSet<Vec<u8>>,
+    root: &Path,
+    stop: &OwnedFd,
+    inbox: &Inbox,
+) -> io::Result<()> {
     loop {
         let mut ready = [
             PollFd::new(&table, PollFlags::PRI),

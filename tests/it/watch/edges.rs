@@ -301,6 +301,30 @@ fn what_is_mounted_over_a_directory_is_seen_and_so_is_its_end() {
 }
 
 #[test]
+fn what_is_mounted_as_soon_as_a_folder_is_watched_is_seen() {
+    if !inside(
+        ROOT_INSIDE,
+        "what_is_mounted_as_soon_as_a_folder_is_watched_is_seen",
+    ) {
+        return;
+    }
+    for _ in 0..100 {
+        let scene = Scene::new(Backend::Native, |root| {
+            fs::create_dir_all(root.join("disk")).unwrap();
+        });
+        let disk = std::ffi::CString::new(scene.at("disk").to_str().unwrap()).unwrap();
+        let kind = c"tmpfs".as_ptr();
+        #[expect(unsafe_code, reason = "starting a program would give the watcher time")]
+        // SAFETY: every pointer is to a string that ends with NUL and lives on, or is null where
+        // mount(2) allows it.
+        let mounted = unsafe { libc::mount(kind, disk.as_ptr(), kind, 0, std::ptr::null()) };
+        assert_eq!(mounted, 0, "{}", std::io::Error::last_os_error());
+        scene.until(|heard| heard.rescans.contains(&RescanWhy::Remount));
+        run("umount", &[disk.to_str().unwrap()]);
+    }
+}
+
+#[test]
 fn an_unmounted_root_is_gone_not_empty_and_can_come_back() {
     if !inside(
         ROOT_INSIDE,
