@@ -33,6 +33,7 @@ mod mounts;
 mod notify_source;
 mod outposts;
 mod poll;
+mod remote;
 mod resolve;
 mod source;
 mod tree;
@@ -91,8 +92,8 @@ pub enum WatchEvent {
     /// The root is not there any more, or something else is in its place. Nothing else is
     /// reported until the same directory is back.
     RootGone,
-    /// The kernel began to give no more watches, so that some directories are polled, or that is
-    /// over (then none is unwatched).
+    /// Some directories are polled from now on, because the kernel gives no more watches or other
+    /// machines change them, or that is over.
     Unwatched(WatchSummary),
 }
 
@@ -101,29 +102,44 @@ pub enum WatchEvent {
 pub struct WatchSummary {
     /// Directories whose changes are told at once.
     pub watched: usize,
-    /// Directories that are polled, or cannot be read.
+    /// Directories that are polled because the kernel gives no more watches.
     pub unwatched: usize,
+    /// Directories that are polled because other machines may change them, watched or not.
+    pub remote: usize,
+    /// What kind of file system those are on: `nfs`, `fuse`.
+    pub kind: Option<&'static str>,
 }
 
 impl WatchSummary {
-    /// Returns what to do if there are unwatched directories.
-    pub fn hint(&self) -> Option<&'static str> {
-        (self.unwatched > 0).then_some(MORE_WATCHES)
-    }
-
-    /// Returns the trouble that unwatched directories are, if there are any.
+    /// Returns the trouble that directories are whose changes may be seen late, if there are any.
     pub fn trouble(&self) -> Option<Trouble> {
-        let hint = self.hint()?;
-        let message = format!(
-            "the kernel gives no more watches: {} of {} directories are looked at from time to time instead",
-            self.unwatched,
-            self.watched + self.unwatched,
-        );
-        Some(Trouble::new(Code::Watches, Recovery::Retry, message, hint))
+        if self.unwatched > 0 {
+            let message = format!(
+                "the kernel gives no more watches: {} of {} directories are looked at from time to time instead",
+                self.unwatched,
+                self.watched + self.unwatched,
+            );
+            return Some(Trouble::new(
+                Code::Watches,
+                Recovery::Retry,
+                message,
+                MORE_WATCHES,
+            ));
+        }
+        (self.remote > 0).then(|| {
+            let message = format!(
+                "{} of {} directories are on a file system ({}) that does not tell what other machines change: they are looked at from time to time",
+                self.remote,
+                self.watched,
+                self.kind.unwrap_or("unknown"),
+            );
+            Trouble::new(Code::RemoteDisk, Recovery::Retry, message, LATE)
+        })
     }
 }
 
 const MORE_WATCHES: &str = "Allow more watches: `sudo sysctl fs.inotify.max_user_watches=524288`, and put that line into /etc/sysctl.d/.";
+const LATE: &str = "Nothing is to be done; what is changed on this machine is seen at once, what others change within five minutes.";
 const MORE_INSTANCES: &str = "Allow more instances: `sudo sysctl fs.inotify.max_user_instances=1024`, and put that line into /etc/sysctl.d/.";
 
 /// Why a folder cannot be watched.
@@ -252,6 +268,7 @@ impl Watcher {
             source,
             tree: tree::Tree::new(),
             filter: filter::Filter::new(&settings.exclude, &settings.only),
+            remote: None,
             kept: Vec::new(),
         };
         let resolver = Resolver::new(

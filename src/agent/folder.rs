@@ -64,7 +64,7 @@ pub(super) struct FolderAgent {
     /// The disk cannot exchange two files in one call.
     basic: bool,
     last_state: Option<(State, String)>,
-    watch_trouble: Option<String>,
+    watch_trouble: Option<Trouble>,
 }
 
 impl FolderAgent {
@@ -115,12 +115,12 @@ impl FolderAgent {
         };
         match Watcher::start(settings, move |event| eye(event)) {
             Ok(watcher) => {
-                self.watch_trouble = watcher.summary().trouble().map(|trouble| trouble.message);
+                self.watch_trouble = watcher.summary().trouble();
                 self.watcher = Some(watcher);
             }
             Err(error) => {
                 tracing::warn!(%error, "the folder cannot be watched; it is looked at from time to time");
-                self.watch_trouble = Some(error.trouble().message);
+                self.watch_trouble = Some(error.trouble());
             }
         }
     }
@@ -159,13 +159,12 @@ impl FolderAgent {
                     .handle_event(now, Event::Rescan(RescanWhy::Remount));
             }
             WatchEvent::Unwatched(summary) => {
-                self.watch_trouble = summary.trouble().map(|trouble| trouble.message);
-                tracing::warn!(
-                    folder = self.config.name,
-                    "{} {}",
-                    self.watch_trouble.as_deref().unwrap_or_default(),
-                    summary.hint().unwrap_or_default()
-                );
+                self.watch_trouble = summary.trouble();
+                if let Some(Trouble { message, hint, .. }) = &self.watch_trouble {
+                    tracing::warn!(folder = self.config.name, "{message} {hint}");
+                } else {
+                    tracing::info!(folder = self.config.name, "every directory is watched");
+                }
             }
         }
     }
@@ -264,11 +263,9 @@ impl FolderAgent {
         let mut status = self.engine.status(basics, &clock::wall_at);
         status.progress = self.progress.iter().flatten().next().cloned();
         if let (true, Some(trouble)) = (status.message.is_empty(), &self.watch_trouble) {
-            status.message.clone_from(trouble);
-            "watches".clone_into(&mut status.code);
-            status
-                .hint
-                .push_str("Allow more watches: `sudo sysctl fs.inotify.max_user_watches=524288`.");
+            status.message.clone_from(&trouble.message);
+            status.hint.clone_from(&trouble.hint);
+            status.code = trouble.code.word();
         }
         if status.message.is_empty() && self.basic {
             let (message, hint) = BASIC;

@@ -372,6 +372,8 @@ pub enum Code {
     Stalled,
     /// Directories are polled because the kernel gives no more watches.
     Watches,
+    /// Directories are polled because they are on a file system that other machines change.
+    RemoteDisk,
     /// The disk cannot exchange two files in one call, so writing is less safe there.
     Basic,
     /// Something that should not happen happened.

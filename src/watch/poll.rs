@@ -1,8 +1,10 @@
-//! Directories for which the kernel gave no watch are looked at from time to time.
+//! Directories whose events do not tell all are looked at from time to time: those for which the
+//! kernel gave no watch, and those that other machines change.
 //!
 //! A directory that changed within the last ten minutes is looked at every ten seconds, a quiet
 //! one less and less often, down to every five minutes; all of them together cost no more than
-//! one percent of a processor. Every look first tries to get a watch after all.
+//! one percent of a processor. Every look first tries to get a watch after all. Whoever asks for an
+//! echo has everything looked at first, due or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -109,21 +111,40 @@ impl Poll {
             (_, Some(changed)) if now.since(changed) < LIVELY => self.often,
             (Some(before), _) => (before.wait * 2).clamp(self.often, SELDOM.max(self.often)),
         };
-        let due = now + wait;
-        self.queue.insert((due, path.to_vec()));
         let polled = Polled {
             listing,
-            due,
+            due: now + wait,
             wait,
             changed,
         };
-        self.watched_for.insert(path.to_vec(), polled);
+        self.put(path, polled);
         difference
+    }
+
+    /// Says that a directory could not be looked at now: what is known of it stays, and it is
+    /// looked at again, later each time.
+    pub(super) fn failed(&mut self, path: &[u8], now: Moment) {
+        if let Some(polled) = self.forget(path) {
+            let wait = (polled.wait * 2).clamp(self.often, SELDOM.max(self.often));
+            self.put(
+                path,
+                Polled {
+                    due: now + wait,
+                    wait,
+                    ..polled
+                },
+            );
+        }
     }
 
     /// Forgets a directory; returns what the last look found, if there was one.
     pub(super) fn drop_out(&mut self, path: &[u8]) -> Option<Listing> {
         self.forget(path).map(|polled| polled.listing)
+    }
+
+    /// Returns every directory that is polled.
+    pub(super) fn all(&self) -> Vec<Vec<u8>> {
+        self.watched_for.keys().cloned().collect()
     }
 
     /// Returns when the next look is due.
@@ -145,6 +166,11 @@ impl Poll {
     /// Says that a go is over and what it took of processor time.
     pub(super) fn rest(&mut self, now: Moment, spent: Duration) {
         self.not_before = now + spent * REST;
+    }
+
+    fn put(&mut self, path: &[u8], polled: Polled) {
+        self.queue.insert((polled.due, path.to_vec()));
+        self.watched_for.insert(path.to_vec(), polled);
     }
 
     fn forget(&mut self, path: &[u8]) -> Option<Polled> {
@@ -213,6 +239,22 @@ mod tests {
         assert_eq!(poll.next(), Some(now + Duration::from_secs(10)));
         assert!(poll.drop_out(b"d").is_some());
         assert_eq!(poll.next(), None);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_listed_for_a_while_has_not_lost_its_files() {
+        let mut poll = Poll::new(Duration::from_secs(10));
+        poll.looked(b"d", listing(&[("a", 1), ("b", 1)], &["x"]), at(0));
+        assert_eq!(poll.take_due(at(10), Duration::ZERO), Some(b"d".to_vec()));
+        poll.failed(b"d", at(10));
+        assert_eq!(poll.next(), Some(at(30)));
+        let found = poll.looked(b"d", listing(&[("a", 1), ("b", 2)], &["x"]), at(30));
+        assert_eq!(found.written, [Box::from(b"b".as_slice())]);
+        assert_eq!((found.removed.len(), found.dirs.len()), (0, 0));
+        // What is not polled any more is not polled again for that.
+        poll.drop_out(b"d");
+        poll.failed(b"d", at(40));
+        assert_eq!((poll.next(), poll.all()), (None, Vec::new()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::outposts::{Outposts, read_rules};
 use super::poll::Poll;
 use super::source::{Command, Inbox, Marker, Place, RawEvent, Shape, Taken, What};
 use super::tree::{NodeId, ROOT};
-use super::walk::{DOT_GIT, DOT_GITIGNORE, Ground, Listing, Walked};
+use super::walk::{DOT_GIT, DOT_GITIGNORE, Ground, Listing, Look, Walked};
 use super::{WatchEvent, WatchSettings, WatchSummary};
 use crate::clock::{self, SuspendDetector};
 use crate::engine::event::RescanWhy;
@@ -201,6 +201,13 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
             self.walk_all(Some(RescanWhy::Overflow));
         }
         self.markers.extend(taken.markers);
+        if taken
+            .commands
+            .iter()
+            .any(|it| matches!(it, Command::Echo(_)))
+        {
+            self.look_everywhere();
+        }
         for command in taken.commands {
             match command {
                 Command::Echo(marker) => self.ground.source.flush(marker),
@@ -498,33 +505,51 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         let start = clock::thread_time();
         let mut spent = Duration::ZERO;
         while let Some(path) = self.poll.take_due(now, spent) {
-            self.look(&path, now);
+            self.look(&path, now, false);
             spent = clock::thread_time().saturating_sub(start);
         }
         self.poll.rest(now, spent);
     }
 
-    /// Looks at one directory without a watch.
-    fn look(&mut self, path: &[u8], now: Moment) {
+    /// Looks at every directory that is polled and reports what is different: no event is going to
+    /// tell it before an echo.
+    fn look_everywhere(&mut self) {
+        let all = self.poll.all();
+        if self.root_gone || all.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        for path in all {
+            self.look(&path, now, true);
+        }
+        self.end_batch(now);
+    }
+
+    /// Looks at one directory that is polled; `fresh` as in [`Ground::look`].
+    fn look(&mut self, path: &[u8], now: Moment, fresh: bool) {
         let known = self.ground.tree.find(path);
-        let Some(id) = known.filter(|id| self.ground.tree.is_unwatched(*id)) else {
+        let Some(id) = known.filter(|id| self.ground.tree.is_polled(*id)) else {
             self.poll.drop_out(path);
             return;
         };
-        let Some(listing) = self.ground.watch_after_all(id) else {
-            self.poll.drop_out(path);
-            if let Ok(path) = RepoPath::new(path) {
-                self.batch.subtree(path);
+        match self.ground.look(id, fresh) {
+            Look::There(listing) => {
+                self.looked(path, listing, now);
+                if !self.ground.tree.is_polled(id) {
+                    self.poll.drop_out(path);
+                }
             }
-            return;
-        };
-        self.looked(path, listing, now);
-        if self.ground.tree.is_watched(id) {
-            self.poll.drop_out(path);
+            Look::Failed => self.poll.failed(path, now),
+            Look::Gone => {
+                self.poll.drop_out(path);
+                if let Ok(path) = RepoPath::new(path) {
+                    self.batch.subtree(path);
+                }
+            }
         }
     }
 
-    /// Reports what is different in a directory without a watch since the last look.
+    /// Reports what is different in a directory that is polled since the last look.
     fn looked(&mut self, path: &[u8], listing: Listing, now: Moment) {
         let difference = self.poll.looked(path, listing, now);
         let files = [
@@ -547,10 +572,10 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         }
     }
 
-    /// Notes what a walk found about directories without a watch.
+    /// Notes what a walk found about directories that are polled.
     fn note(&mut self, walked: Walked) {
         let now = clock::now();
-        for (path, listing) in walked.refused {
+        for (path, listing) in walked.polled {
             self.looked(&path, listing, now);
         }
         self.count();
@@ -562,9 +587,12 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         let now = WatchSummary {
             watched: self.ground.tree.len() - unwatched,
             unwatched,
+            remote: self.ground.tree.remote(),
+            kind: self.ground.remote.filter(|_| self.ground.tree.remote() > 0),
         };
         let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
-        let tell = (summary.unwatched == 0) != (now.unwatched == 0);
+        let polls = |it: &WatchSummary| (it.unwatched > 0, it.remote > 0);
+        let tell = polls(&summary) != polls(&now);
         *summary = now;
         drop(summary);
         if tell {

@@ -19,6 +19,7 @@ pub(super) const ROOT: NodeId = 0;
 const TRACKED_ONLY: u8 = 1;
 const BOUNDARY: u8 = 2;
 const UNWATCHED: u8 = 4;
+const REMOTE: u8 = 8;
 
 #[derive(Debug, Default)]
 struct Node {
@@ -39,6 +40,7 @@ pub(super) struct Tree {
     free: Vec<NodeId>,
     by_token: HashMap<i32, NodeId>,
     unwatched: usize,
+    remote: usize,
 }
 
 impl Tree {
@@ -49,6 +51,7 @@ impl Tree {
             free: Vec::new(),
             by_token: HashMap::new(),
             unwatched: 0,
+            remote: 0,
         }
     }
 
@@ -60,6 +63,11 @@ impl Tree {
     /// Returns how many of them the source does not watch.
     pub(super) fn unwatched(&self) -> usize {
         self.unwatched
+    }
+
+    /// Returns how many of them are on a file system that other machines change.
+    pub(super) fn remote(&self) -> usize {
+        self.remote
     }
 
     /// Returns the path of a node relative to the root, empty for the root.
@@ -129,9 +137,7 @@ impl Tree {
         let mut tokens = Vec::new();
         let mut rest = std::mem::take(&mut self.node_mut(dir).children);
         while let Some(id) = rest.pop() {
-            if self.node(id).marks & UNWATCHED != 0 {
-                self.unwatched -= 1;
-            }
+            self.clear_counted(id);
             let mut node = std::mem::take(self.node_mut(id));
             tokens.extend(self.unmap(id, node.token));
             rest.append(&mut node.children);
@@ -150,7 +156,7 @@ impl Tree {
             if let Ok(at) = self.position(parent, &self.node(id).name) {
                 self.node_mut(parent).children.remove(at);
             }
-            self.set_mark(id, UNWATCHED, false);
+            self.clear_counted(id);
             *self.node_mut(id) = Node::default();
             self.free.push(id);
         }
@@ -226,6 +232,17 @@ impl Tree {
         self.node(id).marks & UNWATCHED != 0
     }
 
+    /// Says whether the directory is on a file system that other machines change.
+    pub(super) fn set_remote(&mut self, id: NodeId, yes: bool) {
+        self.set_mark(id, REMOTE, yes);
+    }
+
+    /// Returns whether the directory is to be looked at from time to time, because events do not
+    /// tell all that happens in it.
+    pub(super) fn is_polled(&self, id: NodeId) -> bool {
+        self.node(id).marks & (UNWATCHED | REMOTE) != 0
+    }
+
     /// Returns how the names of two directories are ordered.
     pub(super) fn by_name(&self, one: NodeId, other: NodeId) -> std::cmp::Ordering {
         self.node(one).name.cmp(&self.node(other).name)
@@ -268,15 +285,22 @@ impl Tree {
         None
     }
 
+    fn clear_counted(&mut self, id: NodeId) {
+        self.set_mark(id, UNWATCHED, false);
+        self.set_mark(id, REMOTE, false);
+    }
+
     fn set_mark(&mut self, id: NodeId, mark: u8, yes: bool) {
         let node = self.node_mut(id);
         let before = node.marks;
         node.marks = if yes { before | mark } else { before & !mark };
         let now = node.marks;
-        match (before & UNWATCHED != 0, now & UNWATCHED != 0) {
-            (false, true) => self.unwatched += 1,
-            (true, false) => self.unwatched -= 1,
-            (true, true) | (false, false) => {}
+        for (counted, count) in [(UNWATCHED, &mut self.unwatched), (REMOTE, &mut self.remote)] {
+            match (before & counted != 0, now & counted != 0) {
+                (false, true) => *count += 1,
+                (true, false) => *count -= 1,
+                (true, true) | (false, false) => {}
+            }
         }
     }
 
@@ -322,13 +346,15 @@ mod tests {
         let (b, _) = tree.child_or_new(a, b"b");
         let (c, _) = tree.child_or_new(b, b"c");
         tree.set_unwatched(c, true);
+        tree.set_remote(c, true);
         assert_eq!(tree.path(c), b"a/b/c");
         assert_eq!(tree.find(b"a/b/c"), Some(c));
         assert_eq!(tree.find(b""), Some(ROOT));
         assert_eq!(tree.find(b"a/c"), None);
-        assert_eq!((tree.len(), tree.unwatched()), (4, 1));
+        assert_eq!((tree.len(), tree.unwatched(), tree.remote()), (4, 1, 1));
+        assert!(tree.is_polled(c) && !tree.is_polled(b));
         tree.remove(a);
-        assert_eq!((tree.len(), tree.unwatched()), (1, 0));
+        assert_eq!((tree.len(), tree.unwatched(), tree.remote()), (1, 0, 0));
         assert_eq!(tree.find(b"a"), None);
         let (again, _) = tree.child_or_new(ROOT, b"z");
         assert!([a, b, c].contains(&again));

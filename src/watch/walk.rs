@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::filter::{Filter, Rules, Way};
+use super::remote;
 use super::source::{Refusal, Source};
 use super::tree::{NodeId, ROOT, Tree};
 use crate::names::RepoPath;
@@ -41,6 +42,8 @@ pub(super) struct Ground {
     pub(super) tree: Tree,
     /// What counts.
     pub(super) filter: Filter,
+    /// What kind of file system the last directory was on that other machines may change.
+    pub(super) remote: Option<&'static str>,
     /// Tokens that serve another purpose too and must not be given back.
     pub(super) kept: Vec<super::source::Token>,
 }
@@ -50,8 +53,8 @@ pub(super) struct Ground {
 pub(super) struct Walked {
     /// Directories that were not watched before, without those below another of them.
     pub(super) fresh: Vec<RepoPath>,
-    /// Directories for which there was no watch, with their files as they are.
-    pub(super) refused: Vec<(Vec<u8>, Listing)>,
+    /// Directories whose events, if there are any, do not tell all, with their files as they are.
+    pub(super) polled: Vec<(Vec<u8>, Listing)>,
 }
 
 /// What is in a directory.
@@ -59,6 +62,8 @@ pub(super) struct Walked {
 pub(super) struct Listing {
     /// The mode bits of the directory.
     pub(super) mode: u16,
+    /// The disk it is on.
+    pub(super) disk: Option<Disk>,
     /// The directories in it.
     pub(super) dirs: Vec<Box<[u8]>>,
     /// Everything else, if asked for, with a print of its stat data.
@@ -67,6 +72,25 @@ pub(super) struct Listing {
     pub(super) has_git: bool,
     /// Whether a `.gitignore` is in it.
     pub(super) has_rules: bool,
+}
+
+/// A mounted file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Disk {
+    device: u64,
+    /// Its kind, if other machines may change it.
+    remote: Option<&'static str>,
+}
+
+/// What a look at a directory that is polled came to.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// This is in it.
+    There(Listing),
+    /// It cannot be listed now.
+    Failed,
+    /// It is gone.
+    Gone,
 }
 
 impl Ground {
@@ -113,15 +137,15 @@ impl Ground {
     /// Walks from a known directory downwards.
     pub(super) fn walk(&mut self, top: NodeId) -> Walked {
         let mut walked = Walked::default();
-        let mut rest = vec![(top, false)];
-        while let Some((id, inside_fresh)) = rest.pop() {
+        let mut rest = vec![(top, false, None)];
+        while let Some((id, inside_fresh, above)) = rest.pop() {
             let path = self.tree.path(id);
             let on_disk = self.on_disk(&path);
             let Some(fresh) = self.watch(id, &on_disk) else {
                 continue;
             };
             let wants_files = self.tree.is_unwatched(id);
-            let listing = match list(&on_disk, wants_files) {
+            let listing = match list(&on_disk, wants_files, above, false) {
                 Ok(listing) => listing,
                 Err(error) if is_gone(&error) => {
                     self.forget(id);
@@ -141,6 +165,7 @@ impl Ground {
             {
                 walked.fresh.push(path);
             }
+            self.settle(id, &listing);
             self.tree.set_mode(id, listing.mode);
             self.tree.set_boundary(id, listing.has_git && id != ROOT);
             if self.tree.is_boundary(id) {
@@ -152,10 +177,10 @@ impl Ground {
                 .then(|| Rules::read(&on_disk.join(".gitignore")));
             self.tree.set_rules(id, rules.flatten());
             for child in self.enter(id, &path, &listing.dirs) {
-                rest.push((child, inside_fresh || fresh));
+                rest.push((child, inside_fresh || fresh, listing.disk));
             }
-            if wants_files {
-                walked.refused.push((path, listing));
+            if self.tree.is_polled(id) {
+                walked.polled.push((path, listing));
             }
         }
         walked
@@ -227,18 +252,34 @@ impl Ground {
         Some(fresh)
     }
 
-    /// Tries again to watch a directory without a watch, and looks at what is in it, but not
-    /// below. Returns `None` if it is gone.
-    pub(super) fn watch_after_all(&mut self, id: NodeId) -> Option<Listing> {
+    /// Notes what kind of disk a directory is on.
+    fn settle(&mut self, id: NodeId, listing: &Listing) {
+        let remote = listing.disk.and_then(|disk| disk.remote);
+        self.tree.set_remote(id, remote.is_some());
+        self.remote = remote.or(self.remote);
+    }
+
+    /// Tries again to watch a directory, for which there may have been no watch, and looks at what
+    /// is in it, but not below. With `fresh` nothing is believed that the kernel only remembers of
+    /// what a server said.
+    pub(super) fn look(&mut self, id: NodeId, fresh: bool) -> Look {
         let on_disk = self.on_disk(&self.tree.path(id));
-        self.watch(id, &on_disk)?;
-        match list(&on_disk, true) {
-            Ok(listing) => Some(listing),
+        if self.watch(id, &on_disk).is_none() {
+            return Look::Gone;
+        }
+        match list(&on_disk, true, None, fresh) {
+            Ok(listing) => {
+                self.settle(id, &listing);
+                Look::There(listing)
+            }
             Err(error) if is_gone(&error) => {
                 self.forget(id);
-                None
+                Look::Gone
             }
-            Err(_) => Some(Listing::default()),
+            Err(error) => {
+                tracing::debug!(dir = %on_disk.display(), %error, "cannot list a directory");
+                Look::Failed
+            }
         }
     }
 
@@ -268,12 +309,24 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
-/// Lists a directory, without following a symbolic link at its end.
-pub(super) fn list(dir: &Path, wants_files: bool) -> io::Result<Listing> {
+/// Lists a directory, without following a symbolic link at its end. `above` is the disk that the
+/// directory above is on, if that is known. The files are listed if they are asked for, and where
+/// other machines may change them; with `fresh` the server is asked again how they are.
+fn list(dir: &Path, wants_files: bool, above: Option<Disk>, fresh: bool) -> io::Result<Listing> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let opened = rustix::fs::open(dir, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&opened)?;
+    let disk = above
+        .filter(|above| above.device == stat.st_dev)
+        .unwrap_or_else(|| Disk {
+            device: stat.st_dev,
+            remote: remote::kind(&opened),
+        });
+    let wants_files = wants_files || disk.remote.is_some();
+    let fresh = fresh && disk.remote.is_some();
     let mut listing = Listing {
-        mode: mode_bits(&rustix::fs::fstat(&opened)?),
+        mode: mode_bits(&stat),
+        disk: Some(disk),
         ..Listing::default()
     };
     let entries = rustix::fs::Dir::read_from(&opened)?;
@@ -291,6 +344,9 @@ pub(super) fn list(dir: &Path, wants_files: bool) -> io::Result<Listing> {
         let mut stat = None;
         let mut kind = entry.file_type();
         if wants_files || kind == FileType::Unknown {
+            if fresh {
+                remote::ask(&opened, entry.file_name());
+            }
             stat = rustix::fs::statat(&opened, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW).ok();
             let Some(stat) = &stat else { continue };
             kind = FileType::from_raw_mode(stat.st_mode);
@@ -392,6 +448,7 @@ mod tests {
             source: Box::new(source),
             tree: Tree::new(),
             filter: Filter::new(&[], &[]),
+            remote: None,
             kept: Vec::new(),
         };
         (ground, watched)
@@ -403,7 +460,7 @@ mod tests {
         fs::create_dir(dir.path().join("early")).unwrap();
         let (mut ground, watched) = ground(dir.path(), usize::MAX);
         let walked = ground.walk(ROOT);
-        assert!(walked.refused.is_empty());
+        assert!(walked.polled.is_empty());
         let watched: Vec<_> = watched.lock().unwrap().iter().cloned().collect();
         let expected = ["", "early", "early/late", "early/late/later"];
         assert_eq!(watched, expected.map(|below| dir.path().join(below)));
@@ -444,7 +501,7 @@ mod tests {
         let (mut ground, _) = ground(dir.path(), 2);
         let walked = ground.walk(ROOT);
         assert_eq!(ground.tree.unwatched(), 1);
-        let [(path, listing)] = &walked.refused[..] else {
+        let [(path, listing)] = &walked.polled[..] else {
             panic!("{walked:?}");
         };
         assert_eq!(path.len(), 1);
@@ -456,9 +513,9 @@ mod tests {
         fs::write(dir.path().join("b/file"), "longer").unwrap();
         let again = ground.walk(ROOT);
         let (_, now) = again
-            .refused
+            .polled
             .iter()
-            .find(|(refused, _)| refused == path)
+            .find(|(polled, _)| polled == path)
             .unwrap();
         assert_ne!(now.files, listing.files);
     }

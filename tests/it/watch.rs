@@ -19,6 +19,7 @@ use autosync::watch::{Backend, WatchEvent, WatchSettings, Watcher};
 
 mod edges;
 mod editors;
+mod remote;
 mod rules;
 mod storm;
 
@@ -279,7 +280,7 @@ fn ignored_and_foreign_things_are_silent() {
         );
         // The root, `keep`, and `sub` for the day its repository goes.
         assert_eq!(scene.watcher.summary().watched, 3);
-        assert_eq!(scene.watcher.summary().hint(), None);
+        assert_eq!(scene.watcher.summary().trouble(), None);
     }
 }
 

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use super::{BOTH, DEADLINE, Scene, path};
 
 /// Set in the process that a test starts of itself.
-const INSIDE: &str = "AUTOSYNC_TEST_INSIDE";
+pub(super) const INSIDE: &str = "AUTOSYNC_TEST_INSIDE";
 
 #[expect(
     clippy::disallowed_methods,
@@ -25,30 +25,41 @@ fn command(program: &str) -> Command {
     Command::new(program)
 }
 
-fn run(program: &str, arguments: &[&str]) {
+pub(super) fn run(program: &str, arguments: &[&str]) {
     let status = command(program).args(arguments).status().unwrap();
     assert!(status.success(), "{program} {arguments:?}: {status}");
 }
 
+/// Returns whether a program ends well; what it says is of no interest.
+pub(super) fn runs(program: &str, arguments: &[&str]) -> bool {
+    let output = command(program).args(arguments).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// Returns how to run one test of this file, or of one beside it: then with that one's name.
 fn this_test_alone(test: &str) -> [String; 4] {
     let exe = std::env::current_exe().unwrap();
     let exe = exe.to_str().unwrap().to_owned();
     [
         exe,
         "--exact".into(),
-        format!("watch::edges::{test}"),
+        if test.contains("::") {
+            format!("watch::{test}")
+        } else {
+            format!("watch::edges::{test}")
+        },
         "--nocapture".into(),
     ]
 }
 
 /// Namespaces of its own, in which a process is root.
-const ROOT_INSIDE: &[&str] = &["--user", "--map-root-user", "--mount"];
+pub(super) const ROOT_INSIDE: &[&str] = &["--user", "--map-root-user", "--mount"];
 /// A namespace in which a process is nobody, and no mode is overridden.
 const NOBODY_INSIDE: &[&str] = &["--user"];
 
 /// Returns true in a process with such namespaces; in the process that the test began in, starts
 /// that one, wants it to succeed and returns false.
-fn inside(namespaces: &[&str], test: &str) -> bool {
+pub(super) fn inside(namespaces: &[&str], test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -264,6 +275,46 @@ fn directories_without_a_watch_are_polled_and_the_sysctl_is_named() {
             scene.heard().kind("d7/made/deep/a"),
             Some(ChangeKind::Closed)
         );
+    }
+}
+
+#[test]
+fn an_echo_comes_after_what_happened_in_directories_without_a_watch() {
+    if !inside(
+        ROOT_INSIDE,
+        "an_echo_comes_after_what_happened_in_directories_without_a_watch",
+    ) {
+        return;
+    }
+    for backend in BOTH {
+        fs::write("/proc/sys/user/max_inotify_watches", "10").unwrap();
+        let scene = Scene::with(
+            backend,
+            |root| {
+                for n in 0..20 {
+                    fs::create_dir_all(root.join(format!("d{n}"))).unwrap();
+                    fs::write(root.join(format!("d{n}/old")), "1").unwrap();
+                }
+            },
+            // So seldom that nothing is ever due.
+            |settings| settings.poll_often = std::time::Duration::from_secs(86_400),
+        );
+        assert!(scene.watcher.summary().unwatched >= 10, "{backend:?}");
+        for round in 0..5 {
+            for n in 0..20 {
+                scene.write(&format!("d{n}/old"), &"x".repeat(round + 2));
+                scene.write(&format!("d{n}/new{round}"), "1");
+            }
+            let heard = scene.heard();
+            for n in 0..20 {
+                for name in ["old".to_owned(), format!("new{round}")] {
+                    let name = format!("d{n}/{name}");
+                    assert!(heard.covers(&path(&name)), "{name} {backend:?}");
+                }
+            }
+            let again = scene.heard();
+            assert!(again.changes.is_empty(), "{again:?} {backend:?}");
+        }
     }
 }
 
