@@ -3,6 +3,7 @@
 
 mod after;
 mod displaced;
+mod fixed;
 mod keep;
 mod kill;
 mod plain;

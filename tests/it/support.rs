@@ -10,6 +10,7 @@ use autosync::paths::{Env, Paths};
 use tempfile::TempDir;
 
 pub(crate) mod host;
+pub(crate) mod inside;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_autosync");
