@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use autosync::clock;
 
-use crate::support::host::{Pair, Stands};
+use crate::support::Sandbox;
+use crate::support::host::{Host, PATIENCE, Pair, Stands};
 use actor::{Actor, FEW, MANY, Names, tokens_in};
 
 /// Operations of each side.
@@ -23,6 +24,8 @@ const OPERATIONS: u32 = 200;
 /// Agents that are killed in the second test.
 const KILLS: u32 = 20;
 
+/// How long displaced files are kept, in milliseconds, so that a run need not wait a minute.
+const GRACE: &str = "1000";
 /// Every save is committed and pushed at once.
 const NO_WINDOWS: &str = "[settle]\nquiet = \"0s\"\n[push]\nquiet = \"0s\"\n";
 
@@ -71,7 +74,33 @@ fn unaccounted(
     lost
 }
 
-fn work(kills: u32, names: Names, windows: &str) {
+/// What a run is like.
+#[derive(Clone, Copy)]
+struct Work {
+    /// Agents that are killed.
+    kills: u32,
+    /// What is worked on.
+    names: Names,
+    /// Windows that are not the default.
+    windows: &'static str,
+    /// Whether files are held open for longer.
+    holding: bool,
+}
+
+const PLAIN: Work = Work {
+    kills: 0,
+    names: MANY,
+    windows: "",
+    holding: false,
+};
+
+fn work(work: Work) {
+    let Work {
+        kills,
+        names,
+        windows,
+        holding,
+    } = work;
     let seed = number("AUTOSYNC_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
     let seconds = number("AUTOSYNC_TEST_SECONDS").unwrap_or(20);
     let context = format!("AUTOSYNC_TEST_SEED={seed} AUTOSYNC_TEST_SECONDS={seconds}");
@@ -85,19 +114,21 @@ fn work(kills: u32, names: Names, windows: &str) {
     let mut random = fastrand::Rng::with_seed(seed);
     // So much is deleted in so short a time that a person would be asked.
     let config = format!("[guards]\nmass_delete_files = 100000\n{windows}");
-    let mut pair = Pair::configured(&config);
+    let hosts = ["laptop", "server"].map(|name| {
+        let sandbox = Sandbox::named(name).with("AUTOSYNC_GRACE", GRACE);
+        sandbox.config(&config);
+        Host::of(sandbox, name)
+    });
+    let mut pair = Pair::of(hosts);
     let mut actors = ["laptop", "server"].map(|name| {
         let host = if name == "laptop" {
             &pair.laptop
         } else {
             &pair.server
         };
-        Actor::new(
-            name,
-            &host.folder,
-            &host.sandbox.root().join("trash"),
-            names,
-        )
+        let trash = host.sandbox.root().join("trash");
+        let actor = Actor::new(name, &host.folder, &trash, names);
+        if holding { actor.holding() } else { actor }
     });
     let all = OPERATIONS * 2;
     let begun = clock::now();
@@ -136,8 +167,14 @@ fn work(kills: u32, names: Names, windows: &str) {
     }
     assert!(killed >= kills.saturating_sub(1), "{killed}");
     let over = clock::now();
+    for actor in &mut actors {
+        actor.let_go();
+    }
     pair.quiet();
     let calm = clock::now().since(over);
+    if holding {
+        displaced_is_dropped(&pair);
+    }
     let tree = pair.ends_well();
 
     let mut standing = BTreeSet::new();
@@ -171,7 +208,27 @@ fn work(kills: u32, names: Names, windows: &str) {
     assert!(written > 100 && standing.len() > 5, "{written}");
 }
 
-fn host(pair: &mut Pair, side: usize) -> &mut crate::support::host::Host {
+/// Waits until nothing is left of what the agents displaced: by then what was written to it late is
+/// in a commit.
+fn displaced_is_dropped(pair: &Pair) {
+    let deadline = clock::now() + PATIENCE;
+    let left = |host: &Host| {
+        let store = host.folder.join(".git/autosync/displaced");
+        std::fs::read_dir(store).is_ok_and(|mut stores| stores.next().is_some())
+    };
+    while pair.hosts().into_iter().any(left) {
+        for host in pair.hosts() {
+            assert_eq!(host.run(["sync"]).code, Some(0));
+        }
+        pair.quiet();
+        assert!(
+            clock::now() < deadline,
+            "what was displaced is never dropped"
+        );
+    }
+}
+
+fn host(pair: &mut Pair, side: usize) -> &mut Host {
     if side == 0 {
         &mut pair.laptop
     } else {
@@ -181,22 +238,43 @@ fn host(pair: &mut Pair, side: usize) -> &mut crate::support::host::Host {
 
 #[test]
 fn random_work_on_both_sides_ends_equal_with_every_version_accounted_for() {
-    work(0, MANY, "");
+    work(PLAIN);
 }
 
 #[test]
 fn twenty_kills_during_random_work_lose_nothing() {
-    work(KILLS, MANY, "");
+    work(Work {
+        kills: KILLS,
+        ..PLAIN
+    });
 }
 
 #[test]
 fn random_work_that_meets_all_the_time_ends_equal_without_windows_too() {
-    work(0, FEW, NO_WINDOWS);
+    work(Work {
+        names: FEW,
+        windows: NO_WINDOWS,
+        ..PLAIN
+    });
 }
 
 #[test]
 fn twenty_kills_where_all_meets_lose_nothing() {
-    work(KILLS, FEW, "");
+    work(Work {
+        kills: KILLS,
+        names: FEW,
+        ..PLAIN
+    });
+}
+
+#[test]
+fn what_is_written_to_files_that_stay_open_is_not_lost() {
+    work(Work {
+        kills: 5,
+        names: FEW,
+        holding: true,
+        ..PLAIN
+    });
 }
 
 #[test]

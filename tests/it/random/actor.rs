@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -48,6 +48,12 @@ pub(super) struct Actor {
     root: PathBuf,
     trash: PathBuf,
     names: Names,
+    /// Files that stay open for a while, with the names that they were opened by.
+    held: Vec<(File, String)>,
+    /// Whether files are held open.
+    holds: bool,
+    /// What was thrown away, by inode: what is written to it afterwards is lost rightly.
+    thrown: BTreeSet<u64>,
     count: u32,
     /// Every token, and where it was written.
     pub(super) written: BTreeMap<String, String>,
@@ -64,15 +70,35 @@ impl Actor {
             root: root.to_owned(),
             trash: trash.to_owned(),
             names,
+            held: Vec::new(),
+            holds: false,
+            thrown: BTreeSet::new(),
             count: 0,
             written: BTreeMap::new(),
             destroyed: BTreeSet::new(),
         }
     }
 
+    /// The same, who also holds files open and writes to them later.
+    pub(super) fn holding(self) -> Self {
+        Self {
+            holds: true,
+            ..self
+        }
+    }
+
+    /// Closes all files.
+    pub(super) fn let_go(&mut self) {
+        self.held.clear();
+    }
+
     /// Does one thing. What is not possible as things stand is left.
     pub(super) fn act(&mut self, random: &mut fastrand::Rng) {
         let name = self.name(random);
+        if self.holds && random.u32(..4) == 0 {
+            drop(self.hold(name, random));
+            return;
+        }
         let done = match random.u32(..100) {
             0..20 => self.save_in_place(&name, random),
             20..40 => self.save_by_rename(&name, random),
@@ -207,6 +233,34 @@ impl Actor {
         Ok(())
     }
 
+    /// Opens a file for longer, writes to one that is open, or closes one.
+    fn hold(&mut self, name: String, random: &mut fastrand::Rng) -> io::Result<()> {
+        if self.held.len() < 3 && random.bool() {
+            let path = self.root.join(&name);
+            if fs::symlink_metadata(&path)?.is_file() {
+                let file = File::options().append(true).open(path)?;
+                self.held.push((file, name));
+            }
+            return Ok(());
+        }
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let at = random.usize(..self.held.len());
+        let token = self.token();
+        let (file, name) = &mut self.held[at];
+        let name = name.clone();
+        file.write_all(format!("late {token}\n").as_bytes())?;
+        let gone = self.thrown.contains(&file.metadata()?.ino());
+        if !gone {
+            self.wrote([token], &name);
+        }
+        if random.bool() {
+            self.held.swap_remove(at);
+        }
+        Ok(())
+    }
+
     fn delete(&mut self, name: &str) -> io::Result<()> {
         let aside = self.aside();
         fs::rename(self.root.join(name), &aside)?;
@@ -265,6 +319,7 @@ impl Actor {
         let Ok(meta) = fs::symlink_metadata(aside) else {
             return;
         };
+        self.thrown.insert(meta.ino());
         if meta.is_dir() {
             for entry in fs::read_dir(aside).unwrap() {
                 self.discarded(&entry.unwrap().path(), after);
