@@ -29,7 +29,7 @@ impl Fixed {
     fn new(paths: &[(PathBuf, &str)]) -> Option<Self> {
         let mut fixed = Self(Vec::new());
         for (path, attribute) in paths {
-            if !ran("chattr", &[attribute, path.to_str().unwrap()]) {
+            if !ran("chattr", &[attribute, path.to_str()?]) {
                 return None;
             }
             fixed.0.push(path.clone());
