@@ -303,7 +303,7 @@ impl Folder {
             apply::recover(&self.place, &mut self.bases, &mut self.view)?;
         }
         self.finish_pending()?;
-        super::publish::remove(&self.place.store.join("index.new"))?;
+        super::publish::remove_unfinished(&self.place)?;
         let place = &self.place;
         Ok(refs::read(&place.git, &place.objects, &place.branch_ref())?)
     }

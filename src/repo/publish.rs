@@ -4,7 +4,9 @@
 //! 1. The new index is written beside the user's, before any lock is taken.
 //! 2. The index moves before the branch: a kill between them shows the batch as staged, which is
 //!    harmless; in the other order a plain `git commit` of the user would revert the batch.
-//! 3. A lock that we did not take is never touched. `index.lock` is ours if and only if it is the
+//! 3. The new index is made under a name of this process alone: what a child of a killed agent still
+//!    writes gets into no index, and a lock that it leaves is in nobody's way.
+//! 4. A lock that we did not take is never touched. `index.lock` is ours if and only if it is the
 //!    same inode as `autosync/index.new`.
 
 use std::fs;
@@ -27,6 +29,9 @@ use crate::names::{ObjectId, RepoPath};
 
 /// From this many paths on, the comparison with the commit reads the whole index instead.
 const PATHSPEC_LIMIT: usize = 200;
+
+/// How the name of an index in the making begins; the process id follows.
+const MAKING: &str = "index.";
 
 /// How often a step is tried again when the user's git moved the index under us.
 const TRIES: usize = 3;
@@ -127,6 +132,22 @@ fn busy(what: &str) -> Published {
 
 /// Writes `index.new` (S6). Returns the stamp of the user's index that it was made from.
 fn write_index(
+    place: &Place,
+    user: &Path,
+    new: &Path,
+    tip: Option<ObjectId>,
+    commit: ObjectId,
+    edits: &[IndexEdit],
+) -> Result<Option<Stamp>, RepoError> {
+    let aside = place.store.join(format!("{MAKING}{}", std::process::id()));
+    // From an earlier process of this number, killed together with its children.
+    remove(&aside.with_extension(format!("{}.lock", std::process::id())))?;
+    let copied = make_index(place, user, &aside, tip, commit, edits)?;
+    fs::rename(&aside, new).map_err(|error| RepoError::io(new, error))?;
+    Ok(copied)
+}
+
+fn make_index(
     place: &Place,
     user: &Path,
     aside: &Path,
@@ -332,6 +353,22 @@ fn carry_forward(view: &mut IndexView, stamp: Option<Stamp>, edits: &[IndexEdit]
             view.flagged.remove(&edit.path);
         }
     }
+}
+
+/// Removes the indexes in the making that killed agents left.
+pub(super) fn remove_unfinished(place: &Place) -> Result<(), RepoError> {
+    let failed = |error| RepoError::io(&place.store, error);
+    for entry in fs::read_dir(&place.store).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(MAKING.as_bytes())
+        {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the locks that a killed agent left, and nothing else (ground rule 3).

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use autosync::repo::records;
@@ -409,4 +409,29 @@ fn after_a_power_cut_files_that_came_back_empty_or_old_are_held() {
     here.write("emptied", "");
     assert_recovers(&pair, "emptied by the user", &["e 1"]);
     assert_eq!(here.read("emptied"), "");
+}
+
+#[test]
+fn a_kill_together_with_the_git_that_writes_the_index() {
+    // As when a service manager ends the whole group, or the power goes: the child's lock stays.
+    let sandbox = Sandbox::named("laptop");
+    let marker = sandbox.root().join("strike");
+    let script = format!(
+        "#!/bin/sh\n\
+         if [ -e '{0}' ] && [ -n \"$GIT_INDEX_FILE\" ]; then\n\
+         rm '{0}'; : > \"$GIT_INDEX_FILE.lock\"; kill -KILL $PPID; exit 1\n\
+         fi\n\
+         exec git \"$@\"\n",
+        marker.display()
+    );
+    let git = sandbox.write("git-that-dies", script);
+    fs::set_permissions(&git, fs::Permissions::from_mode(0o755)).unwrap();
+    let laptop = sandbox.with("AUTOSYNC_GIT", git.to_str().unwrap());
+    let pair = Pair::of(laptop, Sandbox::named("server"), FILES);
+    let here = &pair.laptop;
+    here.write("edit", "TOKEN-edit\n");
+    fs::write(&marker, "").unwrap();
+    assert_eq!(here.once().code, KILLED);
+    assert!(!marker.exists());
+    assert_recovers(&pair, "update-index", &["TOKEN-edit"]);
 }
