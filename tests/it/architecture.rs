@@ -1,5 +1,6 @@
 //! The shape of the house, held by test: what the pure rooms must not know, and sizes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -96,5 +97,40 @@ fn every_test_file_is_part_of_the_one_binary() {
             stem == "main" || main.contains(&format!("mod {stem};")),
             "tests/it/{name}"
         );
+    }
+}
+
+/// What a test says or calls that cannot run in every container, as every user and with every git.
+const NEEDS_MORE: &[&str] = &[
+    "inside(",
+    "inside_with_fuse(",
+    "!may(",
+    "cannot mount",
+    "needs root",
+    "no reftable",
+    "no chattr",
+];
+
+#[test]
+fn what_may_be_skipped_is_listed_and_nothing_else_is() {
+    let script = fs::read_to_string(root().join(".ci/run")).unwrap();
+    let list = script.split("allowed_skips=\"\n").nth(1).unwrap();
+    let list = list.split("\n\"\n").next().unwrap();
+    let listed: BTreeSet<&str> = list.lines().filter(|line| !line.starts_with('#')).collect();
+    let mut tests = BTreeSet::new();
+    for (_, text) in all(&["tests/it"]) {
+        for part in text.split("#[test]\n").skip(1) {
+            let name = part.split("fn ").nth(1).unwrap().split('(').next().unwrap();
+            let body = part.split("\n}\n").next().unwrap();
+            let more = NEEDS_MORE.iter().any(|word| body.contains(word));
+            assert!(
+                !more || listed.contains(name),
+                "{name} may be skipped, .ci/run does not say so"
+            );
+            tests.insert(name.to_owned());
+        }
+    }
+    for name in listed {
+        assert!(tests.contains(name), "there is no test {name}");
     }
 }
