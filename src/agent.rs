@@ -25,7 +25,7 @@ use crate::control::{
 };
 use crate::engine::action::Tell;
 use crate::engine::event::{Event, Request, RescanWhy};
-use crate::engine::status::{AgentStatus, State, Status};
+use crate::engine::status::{AgentStatus, Status};
 use crate::error::Complaint;
 use crate::process;
 use crate::repo;
@@ -486,20 +486,25 @@ impl Agent {
 
     fn approve(&mut self, asked: Option<&str>) -> Result<Vec<String>, Refusal> {
         let mut approved = Vec::new();
+        let mut needs_more = Vec::new();
         for id in self.named(asked)? {
             let Some(folder) = self.folders.get_mut(&id) else {
                 continue;
             };
             let status = folder.status();
-            if !status.held.is_empty() || status.state == State::Held {
+            if status.can_be_approved() {
                 folder.ask(Request::Approve);
                 approved.push(folder.config.name.clone());
+            } else {
+                needs_more.extend(status.needs_more());
             }
         }
-        if approved.is_empty() {
-            Err(Refusal::NothingHeld)
-        } else {
-            Ok(approved)
+        if !approved.is_empty() {
+            return Ok(approved);
+        }
+        match needs_more.into_iter().next() {
+            Some((message, hint)) => Err(Refusal::NotApprovable { message, hint }),
+            None => Err(Refusal::NothingHeld),
         }
     }
 

@@ -93,7 +93,8 @@ pub enum Ask {
         /// Where the answer goes.
         reply: Reply<()>,
     },
-    /// Let the held changes pass, once. Answers the names of the folders where something was held.
+    /// Let the held changes pass, once. Answers the names of the folders where something was held
+    /// that can be approved.
     Approve {
         /// Which folder.
         folder: Option<String>,
@@ -157,6 +158,14 @@ pub enum Refusal {
     /// Nothing is held, so there is nothing to approve.
     #[error("nothing is held")]
     NothingHeld,
+    /// What is held does not pass by an approval.
+    #[error("nothing is held that an approval lets through: {message}")]
+    NotApprovable {
+        /// What is held.
+        message: String,
+        /// What to do instead.
+        hint: String,
+    },
     /// The agent is about to leave.
     #[error("the agent is stopping")]
     Stopping,
@@ -179,6 +188,7 @@ impl Refusal {
         match self {
             Self::NoSuchFolder { .. } => "no-such-folder",
             Self::NothingHeld => "nothing-held",
+            Self::NotApprovable { .. } => "not-approvable",
             Self::Stopping => "stopping",
             Self::TimedOut { .. } => "timeout",
             Self::Nonsense(_) => "bad-request",
@@ -195,6 +205,7 @@ impl Refusal {
                 format!("The folders are: {}.", known.join(", "))
             }
             Self::TimedOut { .. } => "Run `autosync status` to see what is in the way.".into(),
+            Self::NotApprovable { hint, .. } => hint.clone(),
             Self::NothingHeld | Self::Stopping | Self::Nonsense(_) => String::new(),
         }
     }

@@ -4,14 +4,18 @@ use clap::Args;
 
 use super::out::say;
 use super::scene::{Scene, folder_word};
+use crate::control::ClientError;
 use crate::error::Exit;
 use crate::names::escape;
 
 /// Approve what is held back, once
 ///
-/// A delete of very many files, a file that is too large and the like are held back until you say
-/// that you meant it. `autosync status` shows what is held and why. The approval counts for what
-/// is held now, not for what comes later.
+/// A delete of very many files, a root that is another directory than before, a hub whose history
+/// was rewritten and the like are held back until you say that they are right. `autosync status`
+/// shows what is held and why. The approval counts for what is held now, not for what comes later.
+///
+/// Some things no approval lets through: for a file that is too large raise `max_file`, for a
+/// filter that is missing install it. What to do is said.
 #[derive(Debug, Args)]
 pub(super) struct ApproveArgs {
     /// Only this folder: its name in `autosync status`, or its path
@@ -21,8 +25,23 @@ pub(super) struct ApproveArgs {
 
 pub(super) fn run(args: &ApproveArgs, scene: &Scene) -> anyhow::Result<Exit> {
     let folder = args.folder.as_deref().map(folder_word);
-    let approved = scene.ask(async |client| client.approve(folder.as_deref()).await)?;
+    let (approved, status) = scene.ask(async |client| {
+        // Before: what is approved is not held any more.
+        let status = client.status().await?;
+        let approved = client.approve(folder.as_deref()).await?;
+        Ok::<_, ClientError>((approved, status))
+    })?;
     let names = escape(approved.join(", ").as_bytes());
     say(format_args!("Approved what was held in {names}."))?;
-    Ok(Exit::Done)
+    let mut exit = Exit::Done;
+    for folder in status.folders {
+        if approved.contains(&folder.name) {
+            for (message, hint) in folder.needs_more() {
+                let line = escape(format!("Still held: {message}. {hint}").as_bytes());
+                say(format_args!("{line}"))?;
+                exit = Exit::Partly;
+            }
+        }
+    }
+    Ok(exit)
 }

@@ -166,7 +166,8 @@ impl Client {
         self.order("/v1/resume", &json!({"folder": folder})).await
     }
 
-    /// Lets the held changes pass, once. Returns the names of the folders where something was held.
+    /// Lets the held changes pass, once. Returns the names of the folders where something was held
+    /// that can be approved.
     pub async fn approve(&self, folder: Option<&str>) -> Result<Vec<String>, ClientError> {
         let question = json!({"folder": folder});
         let answer: Approved = self.post("/v1/approve", &question, PATIENCE).await?;

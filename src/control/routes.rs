@@ -227,7 +227,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::NoSuchFolder { .. } => StatusCode::NOT_FOUND,
-            Self::NothingHeld => StatusCode::CONFLICT,
+            Self::NothingHeld | Self::NotApprovable { .. } => StatusCode::CONFLICT,
             Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Nonsense(_) => StatusCode::BAD_REQUEST,

@@ -381,6 +381,20 @@ pub enum Code {
 }
 
 impl Code {
+    /// What a person can let pass by saying so. Everything else needs something done first.
+    pub const APPROVABLE: &'static [Self] = &[
+        Self::HubEmptied,
+        Self::HistoryRewritten,
+        Self::MassDelete,
+        Self::RootChanged,
+        Self::UncleanBoot,
+    ];
+
+    /// Returns whether `word` is the word of a code that can be approved.
+    pub fn is_approvable(word: &str) -> bool {
+        Self::APPROVABLE.iter().any(|code| code.word() == word)
+    }
+
     /// Returns the word for scripts, as in `status --json`: `mass-delete`.
     pub fn word(self) -> String {
         serde_json::to_value(self)

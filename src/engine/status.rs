@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::event::Code;
+
 /// The whole answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -123,6 +125,32 @@ pub struct HeldStatus {
     pub message: String,
     /// What to do.
     pub hint: String,
+}
+
+impl FolderStatus {
+    /// Returns whether something is held here that passes once a person approves it.
+    pub fn can_be_approved(&self) -> bool {
+        let stopped = self.state == State::Held && Code::is_approvable(&self.code);
+        stopped || self.held.iter().any(|held| Code::is_approvable(&held.code))
+    }
+
+    /// Returns what is held and stays so whatever a person approves: message and hint of each.
+    pub fn needs_more(&self) -> Vec<(String, String)> {
+        let mut found: Vec<_> = self
+            .held
+            .iter()
+            .filter(|held| !Code::is_approvable(&held.code))
+            .map(|held| (held.message.clone(), held.hint.clone()))
+            .collect();
+        let stopped = (self.message.clone(), self.hint.clone());
+        if self.state == State::Held
+            && !Code::is_approvable(&self.code)
+            && !found.contains(&stopped)
+        {
+            found.push(stopped);
+        }
+        found
+    }
 }
 
 /// A path that waits.

@@ -112,6 +112,43 @@ fn a_mass_delete_is_held_until_it_is_approved_once() {
 }
 
 #[test]
+fn what_no_approval_lets_through_is_said_with_what_does() {
+    let mut laptop = Host::new("laptop").with_args([""; 0]);
+    let config = "[[folder]]\npath = \"~/Sync\"\nmax_file = \"1KB\"\n";
+    laptop.sandbox.config(config);
+    laptop.run(["init", "Sync"]).ok();
+    laptop.start();
+    laptop.write("large", vec![b'x'; 2000]);
+    let held = laptop.barrier().held;
+    assert!(held.iter().any(|held| held.code == "too-big"), "{held:?}");
+
+    let ran = laptop.run(["approve"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(
+        ran.err.contains("`large` is larger than `max_file`"),
+        "{ran:?}"
+    );
+    assert!(ran.err.contains("Raise `max_file`"), "{ran:?}");
+
+    // Beside what can be approved, it is not said to be.
+    fill(&laptop);
+    laptop.barrier();
+    fs::remove_dir_all(laptop.folder.join("photos")).unwrap();
+    let held = laptop.barrier().held;
+    assert_eq!(held.len(), 2, "{held:?}");
+    let ran = laptop.run(["approve"]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.out.contains("Approved"), "{ran:?}");
+    assert!(ran.out.contains("Still held: `large`"), "{ran:?}");
+    laptop.until("the deletes", |host| {
+        let held = host.folder_status().held;
+        held.len() == 1 && held[0].code == "too-big"
+    });
+    let page = laptop.run(["approve", "--help"]).ok();
+    assert!(page.contains("max_file"), "{page}");
+}
+
+#[test]
 fn an_unapproved_mass_delete_that_comes_in_waits_and_the_rest_goes_on() {
     let pair = Pair::new();
     fill(&pair.laptop);
