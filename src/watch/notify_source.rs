@@ -20,6 +20,7 @@ pub(super) struct NotifySource {
     watcher: RecommendedWatcher,
     waiting: Arc<Waiting>,
     next_marker: u64,
+    inbox: Arc<Inbox>,
 }
 
 /// Markers on their way: each is a file made in a directory of our own, which is watched by the
@@ -43,6 +44,7 @@ impl NotifySource {
         let config = Config::default().with_follow_symlinks(false);
         let handler = {
             let (root, waiting) = (root.to_owned(), Arc::clone(&waiting));
+            let inbox = Arc::clone(&inbox);
             move |event| receive(event, &root, &waiting, &inbox)
         };
         let watcher =
@@ -58,6 +60,7 @@ impl NotifySource {
             watcher,
             waiting,
             next_marker: 0,
+            inbox,
         };
         match source.watch(&here) {
             Ok(_) => Ok(source),
@@ -105,7 +108,10 @@ impl Source for NotifySource {
         let file = self.waiting.dir.path().join(self.next_marker.to_string());
         self.waiting.lock().insert(self.next_marker, marker);
         if let Err(error) = std::fs::write(&file, "").and_then(|()| std::fs::remove_file(&file)) {
-            tracing::error!(file = %file.display(), %error, "cannot make a marker");
+            // Nothing will come of it, and whoever asked must not wait for ever.
+            tracing::warn!(file = %file.display(), %error, "cannot make a marker");
+            self.inbox.overflow();
+            self.inbox.mark(self.waiting.take_all());
         }
     }
 }
@@ -136,7 +142,8 @@ fn receive(event: notify::Result<Event>, root: &Path, waiting: &Waiting, inbox: 
         }
         Err(error) => {
             tracing::debug!(%error, "file events were lost");
-            return inbox.overflow();
+            inbox.overflow();
+            return inbox.mark(waiting.take_all());
         }
     };
     for path in &event.paths {
@@ -206,4 +213,29 @@ fn meaning(kind: EventKind, path: &Path) -> Option<(What, Shape)> {
         EventKind::Any | EventKind::Other => (of_a_rename(), Shape::Unknown),
     };
     Some(meaning)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_echo_that_cannot_go_its_way_comes_after_a_look_at_everything() {
+        let root = tempfile::tempdir().unwrap();
+        let inbox = Arc::new(Inbox::default());
+        let mut source = NotifySource::start(root.path(), Arc::clone(&inbox)).unwrap();
+        std::fs::remove_dir(source.waiting.dir.path()).unwrap();
+        source.flush(Box::new(|| {}));
+        let (mut markers, mut overflow) = (0, false);
+        // The end of the directory is an event, too.
+        while markers == 0 {
+            let taken = inbox.take(Duration::from_secs(60));
+            assert!(!taken.markers.is_empty() || !taken.events.is_empty() || taken.overflow);
+            markers += taken.markers.len();
+            overflow |= taken.overflow;
+        }
+        assert_eq!((markers, overflow), (1, true));
+    }
 }
