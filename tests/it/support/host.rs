@@ -171,6 +171,19 @@ impl Host {
         agent.wait().unwrap();
     }
 
+    /// Kills the agent and everything that it has started, as a service manager does.
+    pub(crate) fn kill_all(&mut self) {
+        // Stopped, it starts nothing any more.
+        self.signal(Signal::STOP);
+        for pid in below(self.pid()) {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
+            if let Err(error) = kill_process(pid, Signal::KILL) {
+                assert_eq!(error, rustix::io::Errno::SRCH, "it ended by itself");
+            }
+        }
+        self.kill();
+    }
+
     /// Waits for the end of the agent. Returns its exit code; a signal counts as 128 and more.
     #[track_caller]
     pub(crate) fn ended(&mut self, within: Duration) -> i32 {
@@ -317,6 +330,29 @@ impl Drop for Host {
             drop(fs::remove_dir_all(runtime));
         }
     }
+}
+
+/// Returns every process that a process has started, and that those have started.
+fn below(pid: u32) -> Vec<u32> {
+    let mut all = vec![pid];
+    let mut at = 0;
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            // The name may hold anything, and ends at the last bracket.
+            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+            Some((pid, parent.parse().ok()?))
+        })
+        .collect();
+    while let Some(parent) = all.get(at).copied() {
+        at += 1;
+        let children = parents.iter().filter(|(_, of)| *of == parent);
+        all.extend(children.map(|(pid, _)| *pid));
+    }
+    all.split_off(1)
 }
 
 fn only(mut status: Status) -> FolderStatus {
