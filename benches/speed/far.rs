@@ -22,8 +22,12 @@ impl Server {
     pub(crate) fn start(plain: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("as").tempdir().unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        // The kernel gives a port that is free now, and will not give it again soon.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         for name in ["host_key", "key"] {
             let mut keygen = command("ssh-keygen");
             keygen.args(["-q", "-t", "ed25519", "-N", "", "-f", &at(name)]);
