@@ -22,7 +22,7 @@ use super::disk::{self, Seen, name_of};
 use super::exchange::{Hands, Left, Report};
 use super::filter::Storage;
 use super::journal::{Journal, Op, Step, journal_open};
-use super::plan::{Ends, Plan, plan, rules_move};
+use super::plan::{Approval, Ends, Plan, plan, rules_move};
 use super::publish::{IndexEdit, Published, publish};
 use super::slots::{Area, fill, slot};
 use super::{Place, RepoError, contact, displaced, metadata, stable};
@@ -84,15 +84,15 @@ const TRIES: usize = 3;
 
 /// Applies a commit that contains the tip, and tries the paths of the base map again.
 ///
-/// With the tip itself only the base map is tried again. `approved` lets removals pass that wait
-/// for a person. What is in the way comes back as `blocked`; if the journal is open then, call
+/// With the tip itself only the base map is tried again. `approval` says which removals need
+/// no person any more. What is in the way comes back as `blocked`; if the journal is open then, call
 /// [`recover`] before anything else. Errors leave the journal as it is, too.
 pub fn apply(
     place: &Place,
     bases: &mut Bases,
     view: &mut IndexView,
     to: ObjectId,
-    approved: bool,
+    approval: &Approval,
 ) -> Result<Applied, RepoError> {
     let branch = &place.settings.branch;
     let tip = refs::read(&place.git, &place.objects, &place.branch_ref())?;
@@ -104,7 +104,7 @@ pub fn apply(
     {
         return Ok(retry(tip, "a snapshot has to be finished first"));
     }
-    apply_with_pending(place, bases, view, to, approved)
+    apply_with_pending(place, bases, view, to, approval)
 }
 
 /// As [`apply`], of a commit that contains the one which a snapshot left pending.
@@ -113,7 +113,7 @@ pub fn apply_with_pending(
     bases: &mut Bases,
     view: &mut IndexView,
     to: ObjectId,
-    approved: bool,
+    approval: &Approval,
 ) -> Result<Applied, RepoError> {
     if journal_open(place) {
         return Ok(retry(None, "an earlier update has to be finished first"));
@@ -152,7 +152,7 @@ pub fn apply_with_pending(
     area.drop_rubbish()?;
     let stage = area.new_stage()?;
     let ends = Ends { from, to };
-    let prepared = prepare(place, bases, view, ends, approved, &stage, &record);
+    let prepared = prepare(place, bases, view, ends, approval, &stage, &record);
     let (plan, journal) = match prepared {
         Ok(Some(prepared)) => prepared,
         unfinished => {
@@ -180,11 +180,11 @@ fn prepare(
     bases: &Bases,
     view: &IndexView,
     ends: Ends,
-    approved: bool,
+    approval: &Approval,
     stage: &Path,
     record: &Record,
 ) -> Result<Option<(Plan, Journal)>, RepoError> {
-    let mut plan = plan(place, bases, view, ends, approved, stage)?;
+    let mut plan = plan(place, bases, view, ends, approval, stage)?;
     fault::at("A1.planned");
     fill(place, stage, &mut plan.ops, &plan.conversion)?;
     fault::at("A2.staged");

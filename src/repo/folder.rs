@@ -10,6 +10,7 @@ use super::bases::Bases;
 use super::boot::Boot;
 use super::filter::Patterns;
 use super::journal::journal_open;
+use super::plan::{self, Approval};
 use super::publish::{IndexEdit, Published, boot_id, publish};
 use super::{Place, RepoError, Settings, apply, merge, stable};
 use crate::clock;
@@ -80,8 +81,9 @@ impl Folder {
     /// Checks that the folder's root is the directory that it was.
     ///
     /// Within one boot device and inode must be the same. Over a boot the device may get another
-    /// number. `approved` accepts what is there now. Errors with a hold otherwise.
-    pub fn check_root(&self, approved: bool) -> Result<(), RepoError> {
+    /// number. `approved` accepts what is there now. Errors with a hold otherwise. Returns whether
+    /// the approval was needed.
+    pub fn check_root(&self, approved: bool) -> Result<bool, RepoError> {
         let root = self.place.root();
         let hold = |code, message: &str, hint: &str| {
             Err(RepoError::Blocked(Trouble::new(
@@ -119,13 +121,15 @@ impl Folder {
         let now = format!("{} {} {}\n", meta.dev(), meta.ino(), boot_id());
         let before = fs::read_to_string(&file).unwrap_or_default();
         if before == now {
-            return Ok(());
+            return Ok(false);
         }
+        let mut is_other = false;
         let words: Vec<&str> = before.split_ascii_whitespace().collect();
         if let [device, inode, boot] = words[..] {
             let same_inode = inode == meta.ino().to_string();
             let same_device = device == meta.dev().to_string();
-            if !approved && (!same_inode || (boot == boot_id() && !same_device)) {
+            is_other = !same_inode || (boot == boot_id() && !same_device);
+            if !approved && is_other {
                 let hint = "If this is right, run `autosync approve`; else mount the right disk.";
                 return hold(
                     Code::RootChanged,
@@ -134,14 +138,16 @@ impl Folder {
                 );
             }
         }
-        fs::write(&file, now).map_err(|error| RepoError::io(&file, error))
+        fs::write(&file, now).map_err(|error| RepoError::io(&file, error))?;
+        Ok(is_other)
     }
 
     /// Takes S1's record, after the gate and everything that an earlier job left open.
     ///
-    /// Errors with a pause while the user's git is at work.
-    pub fn begin(&mut self, approved: bool) -> Result<Record, RepoError> {
-        self.check_root(approved)?;
+    /// Returns also whether `approved` was needed for the root. Errors with a pause while the
+    /// user's git is at work.
+    pub fn begin(&mut self, approved: bool) -> Result<(Record, bool), RepoError> {
+        let spent = self.check_root(approved)?;
         let branch = self.place.settings.branch.clone();
         if let Some(trouble) = gate::closed(&self.place.git, &branch)? {
             return Err(RepoError::Blocked(trouble));
@@ -152,7 +158,7 @@ impl Folder {
         self.finish_pending()?;
         let record = gate::record(&self.place.git, &self.place.objects, &branch)?;
         self.refresh_view(&record)?;
-        Ok(record)
+        Ok((record, spent))
     }
 
     /// Reads the index again if somebody else moved it or the branch.
@@ -231,12 +237,14 @@ impl Folder {
             let outcome = merge::merge(place, pending, tip, merge::Prefer::LocalSilently)?;
             if let merge::MergeOutcome::Created { commit, .. } = outcome {
                 self.refresh_view(&record)?;
+                // What it removed went through the guards when it was made.
+                let removed = plan::removed_by(&self.place, &self.place.objects.commit(pending)?)?;
                 let done = apply::apply_with_pending(
                     &self.place,
                     &mut self.bases,
                     &mut self.view,
                     commit,
-                    true,
+                    &Approval::Own(removed.into_iter().collect()),
                 )?;
                 self.view_tip = done.tip;
                 if let Some(trouble) = done.blocked {

@@ -13,6 +13,7 @@ use super::journal::journal_open;
 use super::merge::{self, MergeOutcome, Prefer};
 use super::moves::Slots;
 use super::network::{Kind, Remote};
+use super::plan::Approval;
 use super::rewritten;
 use super::slots::Area;
 use super::snapshot::{Request, snapshot};
@@ -165,13 +166,18 @@ impl Folder {
             &self.place.branch_ref(),
         );
         let before = before.ok().flatten();
-        let done = self.check_root(false).and_then(|()| {
+        let approval = if approved {
+            Approval::Person
+        } else {
+            Approval::Commits
+        };
+        let done = self.check_root(false).and_then(|_| {
             apply::apply(
                 &self.place,
                 &mut self.bases,
                 &mut self.view,
                 target,
-                approved,
+                &approval,
             )
         });
         let mut applied = done.unwrap_or_else(|error| {

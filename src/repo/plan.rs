@@ -46,6 +46,17 @@ pub struct Ends {
     pub to: ObjectId,
 }
 
+/// Which removals need no person's word any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Approval {
+    /// Those that a commit with `Autosync-Approved` made.
+    Commits,
+    /// Also those of these paths, which this host itself made.
+    Own(BTreeSet<RepoPath>),
+    /// All: a person approved them here.
+    Person,
+}
+
 /// Makes the plan. Nothing is touched but the stage, where rules may be laid out.
 ///
 /// Errors with [`RepoError::Blocked`] if the whole update is refused.
@@ -54,7 +65,7 @@ pub fn plan(
     bases: &Bases,
     view: &IndexView,
     ends: Ends,
-    approved: bool,
+    approval: &Approval,
     stage: &Path,
 ) -> Result<Plan, RepoError> {
     let objects = &place.objects;
@@ -65,13 +76,13 @@ pub fn plan(
     refuse_staged(view, &differences)?;
 
     let incoming = incoming(place, ends)?;
-    let approved = approved
-        || incoming
-            .iter()
-            .any(|(_, commit)| !commit.trailers("Autosync-Approved").is_empty());
     let removed = removals(&differences);
     let mass = is_mass(place, old_tree, removed.len())?;
-    let waits = |path: &RepoPath| !approved && mass && removed.contains(path);
+    let agreed = agreed(place, approval, mass, &incoming)?;
+    let is_agreed = |path: &RepoPath| *approval == Approval::Person || agreed.contains(path);
+    let unapproved: BTreeSet<&RepoPath> = removed.iter().filter(|it| !is_agreed(it)).collect();
+    let holds = is_mass(place, old_tree, unapproved.len())?;
+    let waits = |path: &RepoPath| holds && unapproved.contains(path);
 
     let new_tree = Lookup::new(objects, Some(new_tree));
     let mut ops = wanted(bases, view, ends, &differences, &new_tree)?;
@@ -79,7 +90,8 @@ pub fn plan(
     let mut parents = Parents::default();
     for op in &mut ops {
         let known = bases.get(&op.path);
-        let still_waits = known.is_some_and(|base| base.why == Why::RemovalWaits) && !approved;
+        let still_waits =
+            known.is_some_and(|base| base.why == Why::RemovalWaits) && !is_agreed(&op.path);
         op.why = if op.step == Step::Nothing {
             None
         } else if op.new.is_none() && (still_waits || waits(&op.path)) {
@@ -106,7 +118,7 @@ pub fn plan(
     Ok(Plan {
         ops,
         conversion,
-        mass: mass && approved,
+        mass,
         incoming,
     })
 }
@@ -197,6 +209,42 @@ fn removals(differences: &[Difference]) -> BTreeSet<RepoPath> {
         .filter(|difference| difference.old.is_some_and(|old| !added.contains(&old.id)))
         .map(|difference| difference.path.clone())
         .collect()
+}
+
+/// Returns the paths whose removal somebody approved: those that commits with the trailer removed,
+/// each for itself, and our own.
+fn agreed(
+    place: &Place,
+    approval: &Approval,
+    mass: bool,
+    incoming: &[(ObjectId, Commit)],
+) -> Result<BTreeSet<RepoPath>, RepoError> {
+    let mut agreed = match approval {
+        Approval::Own(paths) => paths.clone(),
+        Approval::Commits | Approval::Person => BTreeSet::new(),
+    };
+    if mass && *approval != Approval::Person {
+        for (_, commit) in incoming {
+            if !commit.trailers("Autosync-Approved").is_empty() {
+                agreed.extend(removed_by(place, commit)?);
+            }
+        }
+    }
+    Ok(agreed)
+}
+
+/// Returns the paths that a commit removed, compared with its first parent.
+pub fn removed_by(place: &Place, commit: &Commit) -> Result<Vec<RepoPath>, RepoError> {
+    let Some(parent) = commit.parents.first() else {
+        return Ok(Vec::new());
+    };
+    let old = place.objects.commit(*parent)?.tree;
+    let differences = tree::differences(&place.objects, Some(old), Some(commit.tree))?;
+    Ok(differences
+        .into_iter()
+        .filter(|difference| difference.new.is_none())
+        .map(|difference| difference.path)
+        .collect())
 }
 
 /// Returns whether so many removals are a mass deletion.

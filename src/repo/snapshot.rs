@@ -11,6 +11,7 @@ use super::bases::{Base, Bases, Why};
 use super::displaced::{Limits, drop_late, ever_open, sweep_displaced};
 use super::folder::{Folder, PENDING};
 use super::parting::parting;
+use super::plan::Approval;
 use super::publish::{IndexEdit, Published, publish};
 use super::{Place, RepoError, apply, boot, merge, message, scan, take};
 use crate::clock;
@@ -48,7 +49,7 @@ pub fn snapshot(
     request: &Request<'_>,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Snapshotted, RepoError> {
-    let record = folder.begin(request.approved)?;
+    let (record, spent) = folder.begin(request.approved)?;
     fault::at("S1.record");
     let head_tree = folder.place.tree_of(record.tip)?;
 
@@ -70,7 +71,8 @@ pub fn snapshot(
     if candidates.everything {
         folder.held_deletes.clear();
     }
-    let approved = request.approved;
+    // Who said that another root is right has not seen yet what it would delete.
+    let approved = request.approved && !spent;
     let (tree, differences) = guarded_tree(folder, head_tree, &mut taken.edits, approved)?;
 
     let mut outcome = Snapshotted {
@@ -87,6 +89,7 @@ pub fn snapshot(
         commit(
             folder,
             request,
+            approved,
             gathering,
             &record,
             tree,
@@ -121,19 +124,22 @@ fn guarded_tree(
     let (files, percent) = (settings.mass_delete_files, settings.mass_delete_percent);
     let gone = really_gone(&differences);
     let lately = folder.deleted_lately(0);
-    let Some(head_tree) = head_tree.filter(|_| !approved && gone.len() + lately > files) else {
-        if !gone.is_empty() && !approved {
-            folder.deleted_lately(gone.len());
+    // Whatever the limits say, a folder that was emptied is no ordinary deletion.
+    let emptied = tree.is_none() && gone.len() > 1;
+    let is_mass = match head_tree {
+        Some(head_tree) if !approved && gone.len() + lately > files => {
+            let total = tree::count(&folder.place.objects, head_tree, usize::MAX)? + lately;
+            let share = total / 100 * percent as usize + total % 100 * percent as usize / 100;
+            gone.len() + lately > files.max(share)
         }
+        Some(_) | None => false,
+    };
+    if approved || !(is_mass || emptied) {
         if approved {
             folder.deleted.clear();
+        } else if !gone.is_empty() {
+            folder.deleted_lately(gone.len());
         }
-        return Ok((tree, differences));
-    };
-    let total = tree::count(&folder.place.objects, head_tree, usize::MAX)? + lately;
-    let allowed = files.max(total / 100 * percent as usize + total % 100 * percent as usize / 100);
-    if gone.len() + lately <= allowed {
-        folder.deleted_lately(gone.len());
         return Ok((tree, differences));
     }
     // Held: the removals wait, and so does a file that took the place of a directory.
@@ -141,7 +147,7 @@ fn guarded_tree(
     edits.retain(|path, entry| {
         entry.is_some() && !gone.iter().any(|lost| lost != path && lost.is_within(path))
     });
-    tree_of_edits(&folder.place, Some(head_tree), edits)
+    tree_of_edits(&folder.place, head_tree, edits)
 }
 
 fn tree_of_edits(
@@ -200,6 +206,7 @@ fn store(folder: &Folder, gathering: Gathering, read: &[RepoPath]) -> Result<(),
 fn commit(
     folder: &mut Folder,
     request: &Request<'_>,
+    approved: bool,
     gathering: Gathering,
     record: &Record,
     tree: Option<ObjectId>,
@@ -214,7 +221,7 @@ fn commit(
         None => place.objects.write_tree(Vec::new())?,
     };
     let mut more = Vec::new();
-    if request.approved {
+    if approved && differences.iter().any(|it| it.new.is_none()) {
         more.push(("Autosync-Approved", place.settings.host.clone()));
     }
     let summary = message::summary(differences);
@@ -407,7 +414,14 @@ fn sides(
                 },
             );
         }
-        let done = apply::apply(&folder.place, &mut bases, &mut folder.view, target, true);
+        // Others' removals that wait for a person go on waiting.
+        let own = differences
+            .iter()
+            .filter(|difference| difference.new.is_none())
+            .map(|difference| difference.path.clone())
+            .collect();
+        let (place, view) = (&folder.place, &mut folder.view);
+        let done = apply::apply(place, &mut bases, view, target, &Approval::Own(own));
         if matches!(&done, Ok(done) if done.blocked.is_none()) {
             folder.bases = bases;
         } else {

@@ -238,7 +238,13 @@ fn removals_wait_for_a_person_and_go_through_once_approved() {
     assert_quiet(here, &tip, "held");
     // One that the user edits is not removed.
     here.write("many/7", "TOKEN-seven\n");
-    let _ran = here.once();
+    let ran = here.once();
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(
+        ran.out.contains("79 files were deleted elsewhere"),
+        "{ran:?}"
+    );
+    assert_eq!(here.read("many/8"), "x\n", "nobody has approved anything");
 
     let mut folder = Folder::open(settings(&here.root)).unwrap();
     let tip = ObjectId::from_hex(here.git(&["rev-parse", "HEAD"])).unwrap();

@@ -14,6 +14,7 @@ use autosync::repo::aside::set_aside;
 use autosync::repo::bases::Why;
 use autosync::repo::displaced::{drop_late, sweep_displaced};
 use autosync::repo::journal::journal_open;
+use autosync::repo::plan::Approval;
 
 use super::world::{Is, World, disks, link, path, script, text};
 
@@ -264,9 +265,9 @@ fn a_mass_deletion_waits_for_a_person_and_the_rest_goes_on() {
         .map(|n| (n.as_str(), text(n.clone())))
         .collect();
     for (trailer, argument) in [
-        ("", false),
-        ("", true),
-        ("Autosync-Approved: server\n", false),
+        ("", Approval::Commits),
+        ("", Approval::Person),
+        ("Autosync-Approved: server\n", Approval::Commits),
     ] {
         let mut world = World::new(&files);
         let mut change: Vec<(&str, Is)> =
@@ -277,11 +278,11 @@ fn a_mass_deletion_waits_for_a_person_and_the_rest_goes_on() {
         change.push(("renamed", text(names[61].clone())));
         let to = world.incoming_on(world.tip(), &change, trailer);
         let (place, bases, view) = (&world.place, &mut world.bases, &mut world.view);
-        let applied = apply(place, bases, view, to, argument).unwrap();
+        let applied = apply(place, bases, view, to, &argument).unwrap();
         assert_eq!(applied.blocked, None);
         assert_eq!(world.stands("new"), "file: new");
         assert_eq!(world.stands(&names[61]), "nothing");
-        let passes = argument || !trailer.is_empty();
+        let passes = argument == Approval::Person || !trailer.is_empty();
         assert_eq!(world.stands(&names[0]) == "nothing", passes);
         if !passes {
             assert_eq!(applied.held.len(), 1);
@@ -290,12 +291,42 @@ fn a_mass_deletion_waits_for_a_person_and_the_rest_goes_on() {
             assert_eq!(why(&world, &names[0]), Some(Why::RemovalWaits));
             world.assert_settled();
             let (place, bases, view) = (&world.place, &mut world.bases, &mut world.view);
-            apply(place, bases, view, to, true).unwrap();
+            apply(place, bases, view, to, &Approval::Person).unwrap();
         }
         assert_eq!(world.stands(&names[0]), "nothing");
         assert!(world.bases.is_empty());
         world.assert_settled();
     }
+}
+
+#[test]
+fn an_approval_is_for_what_its_own_commit_removes() {
+    let names: Vec<String> = (0..100).map(|n| format!("d{}/f{n}", n % 7)).collect();
+    let files: Vec<(&str, Is)> = names
+        .iter()
+        .map(|n| (n.as_str(), text(n.clone())))
+        .collect();
+    let mut world = World::new(&files);
+    let on = |world: &World, parent, names: &[String], note: &str| {
+        let files: Vec<(&str, Is)> = names.iter().map(|name| (name.as_str(), Is::Gone)).collect();
+        world.incoming_on(parent, &files, note)
+    };
+    // Both came while this host was off: one that a person approved elsewhere, one by plain git.
+    let agreed = on(
+        &world,
+        world.tip(),
+        &names[..30],
+        "Autosync-Approved: server\n",
+    );
+    let plain = on(&world, agreed, &names[30..90], "");
+    let applied = world.apply(plain);
+    assert_eq!(applied.blocked, None);
+    assert_eq!(applied.held[0].paths.len() + applied.held[0].more, 60);
+    for (number, name) in names.iter().enumerate() {
+        let is_gone = world.stands(name) == "nothing";
+        assert_eq!(is_gone, number < 30, "{name}");
+    }
+    world.assert_settled();
 }
 
 #[test]

@@ -12,6 +12,7 @@ use autosync::git::tree::{self, EXECUTABLE, Edits, Entry, FILE, SYMLINK};
 use autosync::names::{ObjectId, RepoPath};
 use autosync::repo::apply::{apply, recover};
 use autosync::repo::bases::Bases;
+use autosync::repo::plan::Approval;
 use autosync::repo::{Place, Policy, Settings};
 use tempfile::TempDir;
 
@@ -202,7 +203,14 @@ impl World {
     }
 
     pub(crate) fn apply(&mut self, to: ObjectId) -> Applied {
-        apply(&self.place, &mut self.bases, &mut self.view, to, false).unwrap()
+        apply(
+            &self.place,
+            &mut self.bases,
+            &mut self.view,
+            to,
+            &Approval::Commits,
+        )
+        .unwrap()
     }
 
     /// Applies what must not be blocked.

@@ -198,6 +198,31 @@ fn approve_says_when_nothing_is_held() {
 }
 
 #[test]
+fn a_folder_that_somebody_emptied_is_a_question_however_few_files_it_had() {
+    let pair = Pair::new();
+    for name in ["a", "b/c", "d"] {
+        pair.laptop.write(name, "x\n");
+    }
+    pair.equal();
+    let before = pair.tip();
+    fs::remove_dir_all(pair.laptop.folder.join("b")).unwrap();
+    fs::remove_file(pair.laptop.folder.join("a")).unwrap();
+    fs::remove_file(pair.laptop.folder.join("d")).unwrap();
+    let held = pair.laptop.barrier();
+    assert!(
+        held.held.iter().any(|held| held.code == "mass-delete"),
+        "{held:#?}"
+    );
+    assert_eq!(pair.tip(), before);
+    pair.laptop.run(["approve"]).ok();
+    pair.server
+        .sees("the deletes", |root| !root.join("a").exists());
+    assert!(pair.ends_well().is_empty());
+    let last = pair.server.git(["log", "--format=%B", "-n", "1"]);
+    assert!(last.contains("Autosync-Approved: laptop"), "{last}");
+}
+
+#[test]
 fn an_emptied_folder_never_becomes_a_commit() {
     let pair = Pair::new();
     for number in 0..5 {
