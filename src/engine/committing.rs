@@ -12,10 +12,7 @@ impl Engine {
         for change in changes {
             self.settle.note(now, change);
             if self.record.is_deferred(&change.path) {
-                self.release_wait = RELEASE_FIRST;
-                self.release_soon = true;
-                self.timers
-                    .set_earlier(Timer::Release, now + self.settings.settle.quiet_max);
+                self.release_soon(now);
             }
         }
         self.look_again_after_change(now, Site::Snapshot);
@@ -165,6 +162,14 @@ impl Engine {
             kind: ChangeKind::Closed,
         };
         self.settle.note(now, &change);
+    }
+
+    /// Plans that what differs from HEAD on purpose is looked at again after a short wait.
+    pub(super) fn release_soon(&mut self, now: Moment) {
+        self.release_wait = RELEASE_FIRST;
+        self.release_soon = true;
+        self.timers
+            .set_earlier(Timer::Release, now + self.settings.settle.quiet_max);
     }
 
     /// Takes the paths that differ from HEAD on purpose, and plans when they are looked at again.

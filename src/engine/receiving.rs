@@ -332,6 +332,10 @@ impl Engine {
         }
         for path in &outcome.kept {
             self.note_kept(now, path);
+            if !self.record.is_deferred(path) {
+                // Put back as it was by now, it is no change, and nobody says that it is free.
+                self.release_soon(now);
+            }
         }
         let mut trouble = outcome.blocked.clone();
         if outcome.unfinished {

@@ -348,3 +348,42 @@ fn a_file_that_somebody_keeps_open_does_not_keep_the_folder_from_being_idle() {
     folder.saved("db");
     assert!(!folder.engine.is_idle());
 }
+
+#[test]
+fn what_was_in_motion_for_a_moment_comes_soon_and_what_stays_in_the_way_does_not_hurry() {
+    let mut folder = heard_of_nine();
+    folder.event(Event::Merged(Merged::FastForward { target: oid(9) }));
+    let waiting = || {
+        vec![Waiting {
+            path: path("a"),
+            why: "saved here".to_owned(),
+        }]
+    };
+    let kept = || {
+        Event::Applied(Applied {
+            tip: Some(oid(9)),
+            kept: vec![path("a")],
+            deferred: waiting(),
+            ..Applied::default()
+        })
+    };
+    let same = || Snapshotted {
+        tip: Some(oid(9)),
+        deferred: waiting(),
+        ..Snapshotted::default()
+    };
+    folder.event(kept());
+    folder.pass(200);
+    folder.actions();
+    folder.snapshotted(same());
+    assert!(!folder.engine.is_idle(), "it is about to be looked at");
+    folder.pass(1_000);
+    assert_eq!(folder.jobs(), [apply(9)]);
+    folder.event(kept());
+    folder.pass(200);
+    assert_eq!(folder.jobs(), [snapshot(&["a"], Trigger::Edit)]);
+    folder.snapshotted(same());
+    assert!(folder.engine.is_idle());
+    folder.pass(5_000);
+    assert_eq!(folder.jobs(), []);
+}
