@@ -220,7 +220,7 @@ pub struct Watcher {
     summary: Arc<Mutex<WatchSummary>>,
     resolver: Option<JoinHandle<()>>,
     #[cfg(target_os = "linux")]
-    _mounts: Option<mounts::Mounts>,
+    mounts: Option<mounts::Mounts>,
 }
 
 impl std::fmt::Debug for Watcher {
@@ -292,13 +292,17 @@ impl Watcher {
             summary,
             resolver: Some(resolver),
             #[cfg(target_os = "linux")]
-            _mounts: mounts,
+            mounts,
         })
     }
 
     /// Runs `done` in the watcher's thread after everything that happened before this call was
     /// delivered. If the watcher ends before that, `done` is dropped.
     pub fn echo(&self, done: impl FnOnce() + Send + 'static) {
+        #[cfg(target_os = "linux")]
+        if let Some(mounts) = &self.mounts {
+            mounts.look();
+        }
         self.inbox.command(Command::Echo(Box::new(done)));
     }
 

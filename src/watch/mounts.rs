@@ -1,15 +1,15 @@
 //! The table of mounts: what is mounted over, under or away from a folder makes no file event.
 //!
 //! One thread waits for the kernel to say that `/proc/self/mountinfo` changed (proc(5)), reads
-//! it again and tells the inbox if it changed for this folder.
+//! it again and tells the inbox if it changed for this folder. Before an echo it is read as well.
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -17,8 +17,12 @@ use rustix::io::Errno;
 
 use super::source::Inbox;
 
+/// Everything that is mounted for this process.
+const TABLE: &str = "/proc/self/mountinfo";
+
 /// Waits for mounts. Dropping it stops and joins its thread.
 pub(super) struct Mounts {
+    known: Arc<Known>,
     stop: Arc<OwnedFd>,
     waiter: Option<JoinHandle<()>>,
 }
@@ -26,24 +30,33 @@ pub(super) struct Mounts {
 impl Mounts {
     /// Starts to wait for mounts that concern `root`: for every one after this call.
     pub(super) fn start(root: PathBuf, inbox: Arc<Inbox>) -> io::Result<Self> {
-        let mut table = File::open("/proc/self/mountinfo")?;
+        let table = File::open(TABLE)?;
         // Here and not in the thread: what is mounted until that runs would count as old.
-        let before = read(&mut table, &root)?;
+        let lines = Mutex::new(read(&root)?);
+        let known = Arc::new(Known { root, inbox, lines });
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let waiter = std::thread::Builder::new()
             .name("watch-mounts".into())
             .spawn({
-                let stop = Arc::clone(&stop);
+                let (known, stop) = (Arc::clone(&known), Arc::clone(&stop));
                 move || {
-                    if let Err(error) = wait_on(table, before, &root, &stop, &inbox) {
+                    if let Err(error) = wait_on(&table, &known, &stop) {
                         tracing::warn!(%error, "mounts are not noticed any more");
                     }
                 }
             })?;
         Ok(Self {
+            known,
             stop,
             waiter: Some(waiter),
         })
+    }
+
+    /// Looks at the table now: what was mounted before this call is in the inbox after it.
+    pub(super) fn look(&self) {
+        if let Err(error) = self.known.look() {
+            tracing::warn!(%error, "cannot look at the mounts");
+        }
     }
 }
 
@@ -61,16 +74,31 @@ impl Drop for Mounts {
     }
 }
 
-fn wait_on(
-    mut table: File,
-    mut before: BTreeSet<Vec<u8>>,
-    root: &Path,
-    stop: &OwnedFd,
-    inbox: &Inbox,
-) -> io::Result<()> {
+/// What was told of the table so far.
+struct Known {
+    root: PathBuf,
+    inbox: Arc<Inbox>,
+    lines: Mutex<BTreeSet<Vec<u8>>>,
+}
+
+impl Known {
+    /// Tells the inbox if the table changed for this folder.
+    fn look(&self) -> io::Result<()> {
+        // Held until it is told: who finds nothing new here may rely on that.
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = read(&self.root)?;
+        if *lines != now {
+            *lines = now;
+            self.inbox.mounts_changed();
+        }
+        Ok(())
+    }
+}
+
+fn wait_on(table: &File, known: &Known, stop: &OwnedFd) -> io::Result<()> {
     loop {
         let mut ready = [
-            PollFd::new(&table, PollFlags::PRI),
+            PollFd::new(table, PollFlags::PRI),
             PollFd::new(stop, PollFlags::IN),
         ];
         match poll(&mut ready, None) {
@@ -81,19 +109,15 @@ fn wait_on(
         if !ready[1].revents().is_empty() {
             return Ok(());
         }
-        let now = read(&mut table, root)?;
-        if now != before {
-            inbox.mounts_changed();
-            before = now;
-        }
+        known.look()?;
     }
 }
 
-fn read(table: &mut File, root: &Path) -> io::Result<BTreeSet<Vec<u8>>> {
-    table.rewind()?;
-    let mut text = Vec::new();
-    table.read_to_end(&mut text)?;
-    Ok(concerning(&text, root.as_os_str().as_bytes()))
+fn read(root: &Path) -> io::Result<BTreeSet<Vec<u8>>> {
+    Ok(concerning(
+        &std::fs::read(TABLE)?,
+        root.as_os_str().as_bytes(),
+    ))
 }
 
 /// Returns the lines of the table whose mount point is the root, above it or below it.
