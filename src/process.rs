@@ -330,6 +330,12 @@ pub fn start_time(pid: i32) -> Option<u64> {
         .ok()
 }
 
+/// Returns the moment at which the process with this id started; `None` if there is none.
+pub fn started(pid: i32) -> Option<Moment> {
+    // proc(5) counts in USER_HZ, which is 100 wherever this program runs.
+    Some(Moment(Duration::from_millis(start_time(pid)? * 10)))
+}
+
 /// Returns the moment after which a wait that starts now is over.
 pub fn deadline(wait: Duration) -> Moment {
     clock::now() + wait

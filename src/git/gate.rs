@@ -16,10 +16,12 @@ use super::refs::{self, Head};
 use super::{Git, GitError};
 use crate::clock;
 use crate::engine::event::{Code, Recovery, Trouble};
+use crate::engine::timer::Moment;
 use crate::names::{ObjectId, escape};
 use crate::process;
 
-/// How long an open commit editor may hold us up, measured from the age of its message file.
+/// How long an open editor for a message may hold us up, measured from the start of its git and
+/// from the last time that the message was saved.
 const EDITOR_LIMIT: Duration = Duration::from_secs(600);
 
 /// Subcommands that never write: they may run beside us.
@@ -196,7 +198,15 @@ pub fn closed(git: &Git, branch: &str) -> Result<Option<Trouble>, GitError> {
 }
 
 /// Returns who else is writing here right now: a holder of a lock, or a writing git process.
+///
+/// An editor for a message counts for ten minutes only; a hook, and everything else, as long as it
+/// runs.
 pub fn at_work(git: &Git, branch: &str) -> Option<Trouble> {
+    at_work_at(git, branch, clock::now(), clock::wall_seconds())
+}
+
+/// As [`at_work`], at a moment and a wall time (seconds since 1970) of the caller's.
+pub fn at_work_at(git: &Git, branch: &str, now: Moment, wall: i64) -> Option<Trouble> {
     if let Some(lock) = locks(git, branch).first() {
         let name = lock
             .file_name()
@@ -210,10 +220,8 @@ pub fn at_work(git: &Git, branch: &str) -> Option<Trouble> {
             &format!("If no git is at work here any more, remove `{path}`."),
         ));
     }
-    let writer = foreign_writer(git)?;
-    if writer.editing && !editor_is_recent(git) {
-        return None;
-    }
+    let counts = |writer: &Writer| !is_forgotten_editor(git, writer, now, wall);
+    let writer = foreign_writers(git).into_iter().find(counts)?;
     let what = format!(
         "`git {}` (pid {}) is at work here",
         writer.command, writer.pid
@@ -228,13 +236,14 @@ pub struct Writer {
     pub pid: i32,
     /// Its subcommand.
     pub command: String,
-    /// Whether it may be waiting for a commit editor.
-    pub editing: bool,
 }
 
-/// Returns a live git process of somebody else that writes in this work tree.
-pub fn foreign_writer(git: &Git) -> Option<Writer> {
-    let entries = fs::read_dir("/proc").ok()?;
+/// Returns the live git processes of somebody else that write in this work tree.
+pub fn foreign_writers(git: &Git) -> Vec<Writer> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return found;
+    };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
@@ -264,15 +273,10 @@ pub fn foreign_writer(git: &Git) -> Option<Writer> {
             continue;
         };
         if !READERS.contains(&command.as_str()) {
-            let editing = matches!(command.as_str(), "commit" | "merge" | "tag" | "rebase");
-            return Some(Writer {
-                pid,
-                command,
-                editing,
-            });
+            found.push(Writer { pid, command });
         }
     }
-    None
+    found
 }
 
 /// Returns the subcommand in git's argument vector.
@@ -296,13 +300,37 @@ fn subcommand(words: &[&[u8]]) -> Option<String> {
     None
 }
 
-fn editor_is_recent(git: &Git) -> bool {
-    let Ok(meta) = fs::metadata(git.dir().join("COMMIT_EDITMSG")) else {
-        return true;
+/// The message that a subcommand opens an editor for, in the git directory.
+const MESSAGES: &[(&str, &str)] = &[
+    ("commit", "COMMIT_EDITMSG"),
+    ("revert", "COMMIT_EDITMSG"),
+    ("cherry-pick", "COMMIT_EDITMSG"),
+    ("merge", "MERGE_MSG"),
+    ("pull", "MERGE_MSG"),
+    ("tag", "TAG_EDITMSG"),
+    ("notes", "NOTES_EDITMSG"),
+    ("branch", "EDIT_DESCRIPTION"),
+];
+
+/// Returns whether a git only waits for an editor that somebody forgot: it wrote the message for
+/// the editor after it had started (before that it runs hooks), and nothing happened since.
+fn is_forgotten_editor(git: &Git, writer: &Writer, now: Moment, wall: i64) -> bool {
+    let message = MESSAGES.iter().find(|(name, _)| *name == writer.command);
+    let Some((_, message)) = message else {
+        return false;
     };
-    let age = clock::wall_seconds().saturating_sub(meta.mtime());
-    // An age from the future or the past alike: what counts is that it is not ten minutes old.
-    age < i64::try_from(EDITOR_LIMIT.as_secs()).unwrap_or(600)
+    let Ok(meta) = fs::metadata(git.dir().join(message)) else {
+        return false;
+    };
+    let Some(started) = process::started(writer.pid) else {
+        // It has ended: the next look knows more.
+        return false;
+    };
+    let running = now.since(started);
+    // Both clocks are read in coarse steps; a second more or less decides nothing here.
+    let saved = u64::try_from(wall.saturating_sub(meta.mtime())).unwrap_or(0);
+    let saved = Duration::from_secs(saved);
+    saved <= running + Duration::from_secs(1) && running >= EDITOR_LIMIT && saved >= EDITOR_LIMIT
 }
 
 #[cfg(test)]

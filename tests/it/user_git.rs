@@ -7,12 +7,17 @@
 use std::cell::Cell;
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
+use std::time::{Duration, SystemTime};
 
+use autosync::clock;
 use autosync::engine::action::{Job, Scope, Trigger};
 use autosync::engine::event::Event;
 use autosync::fault;
+use autosync::git::{Git, gate};
 use autosync::repo::folder::Folder;
 
 use crate::pair::{Host, Pair, Tree};
@@ -308,44 +313,110 @@ fn another_branch_is_left_alone_until_the_user_is_back() {
     }
 }
 
+/// A `git commit` of the user that stands still until it is told to go on.
+struct Standing {
+    commit: std::process::Child,
+    go: PathBuf,
+}
+
+impl Standing {
+    /// Begins `git commit ARGS`; `script` makes the commands that stand still one of its steps.
+    fn begin(here: &Host, args: &[&str], script: impl FnOnce(&mut Command, &str)) -> Self {
+        let place = here.sandbox.root().to_owned();
+        for fifo in ["open", "go"] {
+            rustix::fs::mkfifoat(rustix::fs::CWD, place.join(fifo), rustix::fs::Mode::RWXU)
+                .unwrap();
+        }
+        let wait = format!(
+            "echo open >'{0}/open'; read word <'{0}/go'",
+            place.display()
+        );
+        let mut command = here.sandbox.command("git");
+        command.arg("commit").args(args).current_dir(&here.root);
+        script(&mut command, &wait);
+        let commit = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let open = fs::read_to_string(place.join("open")).unwrap();
+        assert_eq!(open, "open\n");
+        Self {
+            commit,
+            go: place.join("go"),
+        }
+    }
+
+    /// Lets it end, which has to go well.
+    fn end(self) {
+        fs::write(&self.go, "go\n").unwrap();
+        let ran = ended(self.commit.wait_with_output().unwrap());
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    }
+}
+
+/// Returns whether the gate would be closed so many minutes from now.
+fn closed_after(here: &Host, minutes: u64) -> bool {
+    let git = Git::discover(&here.root, None).unwrap();
+    let now = clock::now() + Duration::from_secs(minutes * 60);
+    let wall = clock::wall_seconds() + i64::try_from(minutes * 60).unwrap();
+    gate::at_work_at(&git, "main", now, wall).is_some()
+}
+
 #[test]
 fn a_commit_with_an_open_editor() {
     let pair = before_a_snapshot();
     let here = &pair.laptop;
-    let place = here.sandbox.root().to_owned();
-    here.sandbox.git(&place, ["version"]);
-    for fifo in ["open", "go"] {
-        rustix::fs::mkfifoat(rustix::fs::CWD, place.join(fifo), rustix::fs::Mode::RWXU).unwrap();
-    }
-    let script = format!(
-        "echo 'by hand' >\"$1\"; echo open >'{0}/open'; read word <'{0}/go'",
-        place.display()
-    );
-    let script = here.sandbox.write("editor.sh", script);
+    here.sandbox.git(here.sandbox.root(), ["version"]);
     let stopped = here.once_until("S2.candidates");
     here.git(&["add", "a"]);
-    let mut command = here.sandbox.command("git");
-    command
-        .arg("commit")
-        .current_dir(&here.root)
-        .env("GIT_EDITOR", format!("sh {}", script.display()));
-    let commit = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    assert_eq!(fs::read_to_string(place.join("open")).unwrap(), "open\n");
+    let commit = Standing::begin(here, &[], |command, wait| {
+        let script = format!("echo 'by hand' >\"$1\"; {wait}");
+        let script = here.sandbox.write("editor.sh", script);
+        command.env("GIT_EDITOR", format!("sh {}", script.display()));
+    });
     let tip = here.git(&["rev-parse", "HEAD"]);
     let ran = stopped.go_on();
     assert_ne!(ran.code, Some(0), "it waits for the editor: {ran:?}");
     assert_eq!(here.git(&["rev-parse", "HEAD"]), tip);
-    fs::write(place.join("go"), "go\n").unwrap();
-    let ran = ended(commit.wait_with_output().unwrap());
-    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert!(closed_after(here, 9));
+    assert!(!closed_after(here, 11), "an editor that somebody forgot");
+    commit.end();
     assert_eq!(here.git(&["log", "-1", "--format=%s"]), "by hand");
     pair.converge("editor");
     pair.assert_settled("editor");
     pair.assert_known(&["TOKEN-a", "TOKEN-new"], "editor");
+}
+
+#[test]
+fn a_commit_in_a_hook_that_takes_its_time() {
+    let pair = before_a_snapshot();
+    let here = &pair.laptop;
+    // The message of an earlier commit is no sign of an editor.
+    let message = here.root.join(".git/COMMIT_EDITMSG");
+    fs::write(&message, "an old one\n").unwrap();
+    let hour = SystemTime::now() - Duration::from_secs(3600);
+    let file = fs::File::options().write(true).open(&message).unwrap();
+    file.set_modified(hour).unwrap();
+    let stopped = here.once_until("S2.candidates");
+    here.git(&["add", "a"]);
+    let commit = Standing::begin(here, &["-q", "-m", "by hand"], |_, wait| {
+        let hook = here.root.join(".git/hooks/pre-commit");
+        fs::create_dir_all(hook.parent().unwrap()).unwrap();
+        fs::write(&hook, format!("#!/bin/sh\n{wait}\n")).unwrap();
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    });
+    let tip = here.git(&["rev-parse", "HEAD"]);
+    let ran = stopped.go_on();
+    assert_ne!(ran.code, Some(0), "it waits for the hook: {ran:?}");
+    assert_eq!(here.git(&["rev-parse", "HEAD"]), tip);
+    assert!(closed_after(here, 60), "a hook is no editor");
+    commit.end();
+    assert_eq!(here.git(&["log", "-1", "--format=%s"]), "by hand");
+    fs::remove_file(here.root.join(".git/hooks/pre-commit")).unwrap();
+    pair.converge("hook");
+    pair.assert_settled("hook");
+    pair.assert_known(&["TOKEN-a", "TOKEN-new"], "hook");
 }
 
 #[test]
