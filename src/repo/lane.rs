@@ -120,8 +120,17 @@ impl Folder {
         }
     }
 
-    /// Merges the hub's tip with ours; touches objects only.
-    fn run_merge(&mut self, hub: ObjectId) -> Result<Merged, RepoError> {
+    /// Merges the hub's tip with ours; touches objects only, and keeps what it made.
+    fn run_merge(&self, hub: ObjectId) -> Result<Merged, RepoError> {
+        let merged = self.merged(hub)?;
+        if let Merged::Created { commit, .. } = &merged {
+            // A `git gc --prune=now` of the user must not take it before it is applied.
+            refs::set(&self.place.git, &self.place.objects, MERGE, Some(*commit))?;
+        }
+        Ok(merged)
+    }
+
+    fn merged(&self, hub: ObjectId) -> Result<Merged, RepoError> {
         let place = &self.place;
         let tip = refs::read(&place.git, &place.objects, &place.branch_ref())?;
         let known = place.has_identity()?;
@@ -135,8 +144,6 @@ impl Folder {
                 MergeOutcome::UpToDate => return Ok(Merged::UpToDate { tip }),
                 MergeOutcome::FastForward => return Ok(Merged::FastForward { target: hub }),
                 MergeOutcome::Created { commit, copies } => {
-                    // A `git gc --prune=now` of the user must not take it before it is applied.
-                    refs::set(&place.git, &place.objects, MERGE, Some(commit))?;
                     return Ok(Merged::Created { commit, copies });
                 }
                 MergeOutcome::Unrelated => {}

@@ -1,10 +1,12 @@
 //! First contact of a folder with a hub.
 
-use autosync::engine::event::{Code, Recovery};
+use autosync::engine::action::Job;
+use autosync::engine::event::{Code, Event, Merged, Recovery};
 use autosync::git::refs;
 use autosync::names::ObjectId;
 use autosync::repo::contact::{Contact, DISCARDED, ID_KEY, first_contact, identify};
 use autosync::repo::copies::conflicts;
+use autosync::repo::folder::Folder;
 
 use super::lab::{Lab, created};
 use super::table::{Node, Tree, tree};
@@ -237,4 +239,28 @@ fn a_sha256_folder_makes_contact_too() {
     assert_eq!(lab.list(commit), tree("p=h q=g q{copy}=n"));
     assert_eq!(copies, 1);
     assert_eq!(id(&lab), Some(root.to_string()));
+}
+
+#[test]
+fn what_a_first_contact_made_outlives_a_garbage_collection_of_the_user() {
+    let lab = Lab::new();
+    let (_, tip) = hub(&lab, &tree("p=b"), &tree("p=h"));
+    let local = lab.commit("laptop", &tree("n=n"), &[]);
+    for (name, id) in [
+        ("refs/heads/main", local),
+        ("refs/remotes/origin/main", tip),
+    ] {
+        refs::set(&lab.place.git, &lab.place.objects, name, Some(id)).unwrap();
+    }
+    let mut folder = Folder::open(lab.place.settings.clone()).unwrap();
+    let merged = folder.run(Job::Merge { hub: tip }, &mut |_| {});
+    let Event::Merged(Merged::Created { commit, .. }) = merged else {
+        panic!("{merged:?}");
+    };
+    let git = &lab.place.git;
+    git.call("gc", ["-q", "--prune=now"], b"").unwrap();
+    let files = git.call("ls-tree", ["--name-only", &commit.to_string()], b"");
+    let files = String::from_utf8(files.unwrap()).unwrap();
+    let files: Vec<&str> = files.lines().collect();
+    assert!(files.contains(&"n") && files.contains(&"p"), "{files:?}");
 }
