@@ -447,6 +447,7 @@ impl Agent {
                         folder: folder.name,
                         path: folder.path,
                         conflicts: folder.conflicts,
+                        aside: folder.aside,
                     });
                 drop(reply.send(Ok(conflicts.collect())));
             }

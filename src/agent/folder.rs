@@ -12,7 +12,7 @@ use crate::engine::event::{Code, Event, Recovery, Request, RescanWhy, Trouble};
 use crate::engine::notice::Notice;
 use crate::engine::settings::{Mode, PushWindows};
 use crate::engine::settle::Windows;
-use crate::engine::status::{FolderStatus, Progress, State};
+use crate::engine::status::{AsideStatus, FolderStatus, Progress, State};
 use crate::engine::timer::Moment;
 use crate::engine::{self, Engine};
 use crate::error::{Complaint, Exit};
@@ -63,6 +63,8 @@ pub(super) struct FolderAgent {
     progress: [Option<Progress>; 2],
     /// The disk cannot exchange two files in one call.
     basic: bool,
+    /// What had to make room here.
+    aside: Vec<AsideStatus>,
     last_state: Option<(State, String)>,
     watch_trouble: Option<Trouble>,
 }
@@ -91,6 +93,7 @@ impl FolderAgent {
             watcher: None,
             progress: [None, None],
             basic: false,
+            aside: Vec::new(),
             last_state: None,
             watch_trouble: None,
         };
@@ -136,6 +139,13 @@ impl FolderAgent {
                 self.progress[usize::from(lane == Lane::Network)] = progress;
             }
             Said::Basic => self.basic = true,
+            Said::Aside(aside) => {
+                for new in aside.iter().filter(|it| !self.aside.contains(it)) {
+                    let folder = &self.config.name;
+                    tracing::warn!(folder, "{} had to make room; it is {}", new.path, new.now);
+                }
+                self.aside = aside;
+            }
             Said::TrackedIgnored(paths) => {
                 if let Some(watcher) = &self.watcher {
                     watcher.set_tracked_ignored(paths);
@@ -261,6 +271,7 @@ impl FolderAgent {
             hub_url: self.settings.hub.as_deref().map(public_url),
         };
         let mut status = self.engine.status(basics, &clock::wall_at);
+        status.aside.clone_from(&self.aside);
         status.progress = self.progress.iter().flatten().next().cloned();
         if let (true, Some(trouble)) = (status.message.is_empty(), &self.watch_trouble) {
             status.message.clone_from(&trouble.message);

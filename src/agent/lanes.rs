@@ -19,10 +19,11 @@ use crate::engine::event::{
     Applied, Change, ChangeKind, Code, Event, Fetched, Merged, Pushed, Recovered, Recovery,
     Snapshotted, Trouble,
 };
-use crate::engine::status::Progress;
+use crate::engine::status::{AsideStatus, Progress};
 use crate::fault;
 use crate::git::index::records;
-use crate::names::{ObjectId, RepoPath};
+use crate::names::{ObjectId, RepoPath, escape};
+use crate::repo::aside::{Aside, set_aside};
 use crate::repo::contact::identify;
 use crate::repo::displaced::{LateEdit, sweep_displaced};
 use crate::repo::folder::Folder;
@@ -45,6 +46,8 @@ pub enum Said {
     Basic,
     /// How the hub is reached.
     Hub(Box<Remote>, Option<String>),
+    /// Everything that git ignores and that had to make room for what came in.
+    Aside(Vec<AsideStatus>),
     /// Paths that git ignores and tracks all the same.
     TrackedIgnored(std::collections::BTreeSet<RepoPath>),
 }
@@ -165,6 +168,7 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
     let mut folder: Option<Folder> = None;
     let mut identified = false;
     let mut told_basic = false;
+    let mut told_aside = Vec::new();
     let counts = Rc::new(Cell::new(false));
     let sweeps = fault::asked("AUTOSYNC_SWEEP_MILLIS").and_then(|millis| millis.parse().ok());
     let sweeps = sweeps.map_or(SWEEP, Duration::from_millis);
@@ -180,6 +184,7 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(folder) = &folder {
                     sweep(folder, ear);
+                    tell_aside(&folder.place, &mut told_aside, ear);
                 }
                 continue;
             }
@@ -230,6 +235,11 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
             told_basic = true;
             ear(Said::Basic);
         }
+        if let (Job::Recover | Job::Snapshot { .. } | Job::Apply { .. }, Some(here)) =
+            (&job, &folder)
+        {
+            tell_aside(&here.place, &mut told_aside, ear);
+        }
         ear(Said::Event(Box::new(outcome)));
         if was_long || job == Job::Recover {
             sys::give_back_memory();
@@ -267,6 +277,24 @@ fn sweep(folder: &Folder, ear: &Ear) {
             ear(Said::Event(Box::new(changes)));
         }
         Err(error) => tracing::warn!(%error, "displaced files could not be looked at"),
+    }
+}
+
+/// Tells what had to make room here, if that is other than what was told.
+fn tell_aside(place: &Place, told: &mut Vec<AsideStatus>, ear: &Ear) {
+    match set_aside(place) {
+        Ok(found) => {
+            let text = |aside: Aside| AsideStatus {
+                path: aside.path.to_string(),
+                now: escape(aside.now.as_os_str().as_encoded_bytes()),
+            };
+            let found: Vec<AsideStatus> = found.into_iter().map(text).collect();
+            if found != *told {
+                told.clone_from(&found);
+                ear(Said::Aside(found));
+            }
+        }
+        Err(error) => tracing::warn!(%error, "what had to make room is not known"),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::config::{FolderSettings, Settings};
 use crate::engine::action::{Action, Job, Tell};
 use crate::engine::event::{Code, Event, Recovery, Request, Trouble};
-use crate::engine::status::FolderStatus;
+use crate::engine::status::{AsideStatus, FolderStatus};
 use crate::engine::{Engine, FolderBasics};
 use crate::error::{Complaint, Exit};
 use crate::git::public_url;
@@ -29,6 +29,8 @@ pub struct Outcome {
     pub status: FolderStatus,
     /// Everything that the user may want to hear, in order.
     pub tells: Vec<Tell>,
+    /// What had to make room meanwhile.
+    pub made_way: Vec<AsideStatus>,
     /// Whether the hub and the folder are the same.
     pub synced: bool,
     /// What is in the way, if anything.
@@ -63,7 +65,8 @@ pub fn once(
     let mut engine = Engine::new(wanted, fastrand::u64(..), clock::now());
     let mut tells = Vec::new();
     let mut troubled = None;
-    let mut looked = false;
+    let (mut recovered, mut looked) = (false, false);
+    let (mut aside, mut made_way) = (Vec::new(), Vec::new());
     loop {
         while let Some(action) = engine.poll_action() {
             match action {
@@ -118,7 +121,18 @@ pub fn once(
             }
         }
         match said.recv_timeout(wait.min(PATIENCE)) {
-            Ok(Said::Event(event)) => engine.handle_event(clock::now(), *event),
+            Ok(Said::Event(event)) => {
+                recovered |= matches!(*event, Event::Recovered(_));
+                engine.handle_event(clock::now(), *event);
+            }
+            Ok(Said::Aside(found)) => {
+                // What was there before is told by the first job.
+                if recovered {
+                    let new = found.iter().filter(|it| !aside.contains(*it)).cloned();
+                    made_way.extend(new);
+                }
+                aside = found;
+            }
             Ok(Said::Progress(..) | Said::Basic | Said::Hub(..) | Said::TrackedIgnored(_))
             | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
@@ -134,9 +148,12 @@ pub fn once(
         path: escape(settings.root.as_os_str().as_encoded_bytes()),
         hub_url: settings.hub.as_deref().map(public_url),
     };
+    let mut status = engine.status(basics, &clock::wall_at);
+    status.aside = aside;
     Ok(Outcome {
-        status: engine.status(basics, &clock::wall_at),
+        status,
         tells,
+        made_way,
         synced: engine.is_synced(),
         trouble: engine.trouble().cloned(),
     })

@@ -10,11 +10,14 @@ use crate::control::FolderConflicts;
 use crate::error::Exit;
 use crate::names::escape;
 
-/// List the conflict copies
+/// List the conflict copies, and what had to make room
 ///
 /// Where two computers changed the same thing and the changes could not be merged, one version
 /// keeps its name and the other stands beside it as a conflict copy. Take from the copy what you
 /// need and delete it; that settles the conflict on all computers.
+///
+/// A file that git ignores here and that stood where another computer's file came in was moved
+/// aside, on this computer only: it is listed with where it is now, until it is moved or deleted.
 #[derive(Debug, Args)]
 pub(super) struct ConflictsArgs {
     /// Print JSON
@@ -39,7 +42,9 @@ pub(super) fn run(args: &ConflictsArgs, scene: &Scene) -> anyhow::Result<Exit> {
 fn lines(folders: &[FolderConflicts], now: i64) -> Vec<String> {
     let clean = |text: &str| escape(text.as_bytes());
     let mut lines = Vec::new();
-    for folder in folders.iter().filter(|folder| !folder.conflicts.is_empty()) {
+    let something =
+        |folder: &&FolderConflicts| !(folder.conflicts.is_empty() && folder.aside.is_empty());
+    for folder in folders.iter().filter(something) {
         lines.push(format!(
             "{} ({})",
             clean(&folder.folder),
@@ -55,6 +60,11 @@ fn lines(folders: &[FolderConflicts], now: i64) -> Vec<String> {
             let when = ago(&conflict.since, now);
             lines.push(format!("    the version of {from}, {when}"));
         }
+        for aside in &folder.aside {
+            lines.push(format!("  {}", clean(&aside.path)));
+            lines.push(format!("    {}", clean(&aside.now)));
+            lines.push("    ignored here; it had to make room for a file that came in".into());
+        }
     }
     if lines.is_empty() {
         lines.push("There are no conflict copies.".into());
@@ -65,7 +75,7 @@ fn lines(folders: &[FolderConflicts], now: i64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::status::ConflictStatus;
+    use crate::engine::status::{AsideStatus, ConflictStatus};
 
     #[test]
     fn each_copy_stands_below_its_path_and_cannot_steer_the_terminal() {
@@ -79,6 +89,7 @@ mod tests {
             folder: name.into(),
             path: format!("/home/me/{name}"),
             conflicts,
+            aside: Vec::new(),
         };
         let folders = [folder("Docs", Vec::new()), folder("Sync", vec![conflict])];
         // 10:30 of the same zone.
@@ -92,5 +103,19 @@ mod tests {
             ]
         );
         assert_eq!(lines(&folders[..1], 0), ["There are no conflict copies."]);
+        let mut folders = folders;
+        folders[0].aside.push(AsideStatus {
+            path: ".env".into(),
+            now: "/home/me/Docs/.git/autosync/aside/1/.env".into(),
+        });
+        assert_eq!(
+            lines(&folders[..1], 0),
+            [
+                "Docs (/home/me/Docs)",
+                "  .env",
+                "    /home/me/Docs/.git/autosync/aside/1/.env",
+                "    ignored here; it had to make room for a file that came in",
+            ]
+        );
     }
 }

@@ -120,6 +120,12 @@ pub(super) fn report(outcome: &Outcome, again: &str) -> anyhow::Result<Exit> {
             Tell::Held(_) | Tell::Problem(_) | Tell::Solved => {}
         }
     }
+    for aside in &outcome.made_way {
+        say(format!(
+            "`{}`, which git ignores here, had to make room; it is now `{}`.",
+            aside.path, aside.now
+        ))?;
+    }
     for held in &outcome.status.held {
         say(format!("Held: {}. {}", held.message, held.hint))?;
     }

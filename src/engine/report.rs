@@ -252,6 +252,7 @@ impl Engine {
                 })
                 .collect(),
             conflicts: conflicts.collect(),
+            aside: Vec::new(),
             last: Last {
                 commit: record.commit.as_ref().map(at),
                 push: record.push.as_ref().map(at),

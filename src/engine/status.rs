@@ -68,6 +68,9 @@ pub struct FolderStatus {
     pub deferred: Vec<DeferredStatus>,
     /// Conflict copies in the tree.
     pub conflicts: Vec<ConflictStatus>,
+    /// What git ignores on this host and had to make room for a file that came in.
+    #[serde(default)]
+    pub aside: Vec<AsideStatus>,
     /// The latest of each kind.
     pub last: Last,
     /// What a long job is at.
@@ -173,6 +176,15 @@ pub struct ConflictStatus {
     pub host: String,
     /// When that version was committed.
     pub since: String,
+}
+
+/// Something that git ignores and that had to make room, on this host only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AsideStatus {
+    /// Where it stood, in the folder.
+    pub path: String,
+    /// Where it is now, on this host.
+    pub now: String,
 }
 
 /// The latest commit, push and receive.

@@ -37,6 +37,7 @@ fn status(state: State) -> Status {
         pending: Pending::default(),
         held: Vec::new(),
         deferred: Vec::new(),
+        aside: Vec::new(),
         conflicts: Vec::new(),
         last: Last::default(),
         progress: None,

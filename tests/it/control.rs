@@ -11,7 +11,7 @@ use autosync::control::{
     self, Ask, BindError, Client, ClientError, EVENTS_KEPT, FolderConflicts, Happening, Refusal,
     Until, What,
 };
-use autosync::engine::status::{AgentStatus, ConflictStatus, Status};
+use autosync::engine::status::{AgentStatus, AsideStatus, ConflictStatus, Status};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use tempfile::TempDir;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -159,6 +159,10 @@ async fn answers_come_back_as_they_were_given() {
             copy: "b".into(),
             host: "server".into(),
             since: "then".into(),
+        }],
+        aside: vec![AsideStatus {
+            path: ".env".into(),
+            now: "/elsewhere/.env".into(),
         }],
     }];
     let (answers, ()) = tokio::join!(

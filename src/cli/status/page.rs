@@ -161,6 +161,12 @@ impl Page {
                 self.more(&format!("{copies}; see `autosync conflicts`"));
             }
         }
+        if !folder.aside.is_empty() {
+            let files = count(folder.aside.len(), "ignored file");
+            self.more(&format!(
+                "{files} had to make room; see `autosync conflicts`"
+            ));
+        }
     }
 
     fn transport(&mut self, transport: &TransportStatus, now: i64) {

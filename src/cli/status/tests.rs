@@ -30,6 +30,7 @@ fn folder(name: &str, state: State) -> FolderStatus {
         held: Vec::new(),
         deferred: Vec::new(),
         conflicts: Vec::new(),
+        aside: Vec::new(),
         last: Last::default(),
         progress: None,
         counters: Counters::default(),

@@ -271,3 +271,45 @@ fn nothing_is_committed_without_a_change() {
     assert!(after[0].snapshots > before[0].snapshots, "it did look");
     pair.ends_well();
 }
+
+#[test]
+fn what_is_ignored_here_and_had_to_make_room_is_listed_until_it_is_taken() {
+    let mut pair = Pair::new();
+    let info = pair.laptop.folder.join(".git/info");
+    fs::create_dir_all(&info).unwrap();
+    fs::write(info.join("exclude"), ".env\nkey\n").unwrap();
+    pair.laptop.write(".env", "S3CRET\n");
+    pair.laptop.write("key", "S3CRET key\n");
+    pair.laptop.write("a", "a\n");
+    pair.server.sees("a file", |root| root.join("a").exists());
+    pair.quiet();
+    pair.server.write(".env", "theirs\n");
+    pair.laptop.sees("the file that came in", |root| {
+        fs::read(root.join(".env")).is_ok_and(|text| text == b"theirs\n")
+    });
+    let status = pair.laptop.barrier();
+    let [aside] = status.aside.as_slice() else {
+        panic!("{status:#?}");
+    };
+    assert_eq!(aside.path, ".env");
+    assert_eq!(fs::read_to_string(&aside.now).unwrap(), "S3CRET\n");
+    let listed = pair.laptop.run(["conflicts"]).ok();
+    assert!(listed.contains(&aside.now), "{listed}");
+    let page = pair.laptop.run(["status"]).ok();
+    assert!(page.contains("1 ignored file had to make room"), "{page}");
+
+    // Without an agent, and only what is new.
+    pair.laptop.stop();
+    pair.server.write("key", "theirs\n");
+    pair.server.synced();
+    let said = pair.laptop.run(["once", "Sync"]).ok();
+    assert!(said.contains("`key`, which git ignores here"), "{said}");
+    assert!(!said.contains(".env"), "{said}");
+
+    pair.laptop.start();
+    fs::remove_file(&aside.now).unwrap();
+    pair.laptop.run(["sync"]).ok();
+    let status = pair.laptop.barrier();
+    assert_eq!(status.aside.len(), 1, "{status:#?}");
+    assert_eq!(status.aside[0].path, "key");
+}
