@@ -22,12 +22,13 @@ use crate::engine::event::{
 use crate::engine::status::{AsideStatus, Progress};
 use crate::fault;
 use crate::git::index::records;
+use crate::git::refs;
 use crate::names::{ObjectId, RepoPath, escape};
 use crate::repo::aside::{Aside, set_aside};
-use crate::repo::contact::identify;
+use crate::repo::contact::{identify, identify_as, is_shallow};
 use crate::repo::displaced::{LateEdit, sweep_displaced};
 use crate::repo::folder::Folder;
-use crate::repo::network::{Remote, Terms, fetch, push};
+use crate::repo::network::{Remote, Terms, fetch, push, root};
 use crate::repo::{Place, RepoError, Settings};
 use crate::sys;
 use crate::watch;
@@ -264,6 +265,48 @@ fn tell_identity(place: &Place, commit: ObjectId, ear: &Ear) -> bool {
     }
 }
 
+/// Asks the hub for the identity of a shallow clone, which does not have its own root, and tells
+/// it.
+///
+/// `tip` is the hub's. Returns whether it is known now.
+fn ask_identity(
+    place: &Place,
+    remote: &Remote,
+    tip: ObjectId,
+    terms: &Terms<'_>,
+    ear: &Ear,
+) -> bool {
+    let found = || -> Result<Option<String>, RepoError> {
+        if place.has_identity()? || !is_shallow(place) {
+            return Ok(None);
+        }
+        // What has nothing in common with us is not what we are.
+        let ours = refs::read(&place.git, &place.objects, &place.branch_ref())?;
+        if let Some(ours) = ours
+            && place.objects.merge_bases(tip, ours)?.is_empty()
+        {
+            return Ok(None);
+        }
+        let root = root(place, remote, tip, terms)?;
+        root.map(|root| identify_as(place, root)).transpose()
+    };
+    match found() {
+        Ok(Some(id)) => {
+            ear(Said::Event(Box::new(Event::Identified(id))));
+            true
+        }
+        Ok(None) => false,
+        Err(error) => {
+            let trouble = error.trouble();
+            tracing::warn!(
+                message = trouble.message,
+                "a shallow clone could not learn its root from the hub; `git fetch --unshallow` helps"
+            );
+            false
+        }
+    }
+}
+
 /// Looks at displaced files; a late edit in one is a change of its path.
 fn sweep(folder: &Folder, ear: &Ear) {
     match sweep_displaced(&folder.place, clock::now()) {
@@ -332,7 +375,7 @@ fn network_lane(
     ear: &Ear,
 ) {
     let mut known: Option<(Place, Remote)> = None;
-    let mut identified = false;
+    let (mut identified, mut asked) = (false, false);
     let open = || -> Result<Option<(Place, Remote)>, RepoError> {
         let place = Place::open(settings.clone())?;
         let Some(remote) = Remote::of(&place)? else {
@@ -369,11 +412,20 @@ fn network_lane(
                 progress: &progress,
             };
             match &job {
-                Job::Fetch => Event::Fetched(fetch(place, remote, &terms)),
+                Job::Fetch => {
+                    let fetched = fetch(place, remote, &terms);
+                    if let (Fetched::Tip(Some(tip)), false) = (&fetched, asked || identified) {
+                        asked = true;
+                        identified = ask_identity(place, remote, *tip, &terms, ear);
+                    }
+                    Event::Fetched(fetched)
+                }
                 Job::Push { commit } => {
                     let pushed = push(place, remote, *commit, &terms);
                     if let (Pushed::Confirmed { commit }, false) = (&pushed, identified) {
-                        identified = tell_identity(place, *commit, ear);
+                        identified = tell_identity(place, *commit, ear)
+                            || ask_identity(place, remote, *commit, &terms, ear);
+                        asked = true;
                     }
                     Event::Pushed(pushed)
                 }

@@ -235,7 +235,7 @@ fn given_command(configured: Option<&str>) -> String {
 }
 
 /// Returns the text as one word of a shell.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

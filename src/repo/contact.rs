@@ -127,12 +127,21 @@ pub fn identify(place: &Place, tip: ObjectId) -> Result<Option<String>, RepoErro
     if is_shallow(place) {
         return Ok(None);
     }
-    let id = root_of(place, tip)?.to_string();
-    place.git.set_config(ID_KEY, &id)?;
-    Ok(Some(id))
+    identify_as(place, root_of(place, tip)?).map(Some)
 }
 
-fn is_shallow(place: &Place) -> bool {
+/// Returns the folder's identity; writes this one if there is none yet.
+pub fn identify_as(place: &Place, root: ObjectId) -> Result<String, RepoError> {
+    if let Some(known) = place.git.config(ID_KEY)? {
+        return Ok(known);
+    }
+    let id = root.to_string();
+    place.git.set_config(ID_KEY, &id)?;
+    Ok(id)
+}
+
+/// Returns whether the history here is cut short, so that it has no root.
+pub fn is_shallow(place: &Place) -> bool {
     place.git.common_dir().join("shallow").exists()
 }
 

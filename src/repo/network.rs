@@ -30,10 +30,12 @@ use crate::names::{ObjectId, RepoPath, escape};
 use crate::process::{self, Finished, Patience};
 
 pub use crate::git::hub::Kind;
+pub use root::root;
 
 mod connected;
 mod deliver;
 mod nearby;
+mod root;
 mod said;
 
 /// How long the hub may show no progress.

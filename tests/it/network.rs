@@ -111,6 +111,10 @@ impl Clone {
         network::fetch(&self.place, &self.remote, &self.terms(&|_| {}))
     }
 
+    pub(crate) fn root_at_hub(&self, tip: ObjectId) -> Option<ObjectId> {
+        network::root(&self.place, &self.remote, tip, &self.terms(&|_| {})).unwrap()
+    }
+
     fn fetch_approved(&self) -> Fetched {
         let terms = Terms {
             approved: true,

@@ -5,12 +5,13 @@ use std::fs;
 use std::time::Duration;
 
 use autosync::engine::event::{Code, Event, Fetched, Pushed, Recovery};
+use autosync::git::hub::Kind;
 use autosync::process;
 use autosync::transport::hub::Pace;
 use autosync::transport::{HubTransport, Transport};
 use rustix::process::Signal;
 
-use crate::network::{confirmed, fetch_trouble, git, skipped};
+use crate::network::{Clone, confirmed, fetch_trouble, git, skipped};
 use crate::transport_path::{advance, measured};
 
 mod server;
@@ -412,4 +413,48 @@ fn a_repository_that_is_missing_on_the_server_is_said_and_seen_when_it_comes() {
     inbox.expect_notice("a", id);
     fs::remove_dir_all(&path).unwrap();
     inbox.expect_online("a", false);
+}
+
+#[test]
+fn a_shallow_clone_learns_its_root_from_the_server_or_from_the_commits_of_a_forge() {
+    let test = "a_shallow_clone_learns_its_root_from_the_server_or_from_the_commits_of_a_forge";
+    for (script, filters) in [("", "false"), (FORGE, "true"), (FORGE, "false")] {
+        let Some(server) = Server::forcing(test, script) else {
+            return;
+        };
+        let hub = server.hub("hub.git");
+        git(&hub, &["config", "uploadpack.allowFilter", filters]);
+        let whole = server.clone("whole", &hub);
+        let mut tip = whole.commit(&[], "root", "0");
+        let root = tip;
+        for number in ["1", "2", "3"] {
+            tip = whole.commit(&[tip], "more", number);
+        }
+        assert_eq!(whole.push(tip), confirmed(tip));
+        let url = format!("file://{}", hub.display());
+        let dir = server.at("shallow");
+        let into = dir.to_str().unwrap();
+        git(&hub, &["clone", "-q", "--depth=1", &url, into]);
+        git(&dir, &["config", "core.sshCommand", &server.command()]);
+        let mut clone = Clone::open(&dir, "shallow", &format!("hub.test:{}", hub.display()));
+        clone.runtime = server.at("run");
+        let objects = || git(&dir, &["count-objects", "-v"]);
+        let before = objects();
+        assert_eq!(clone.root_at_hub(tip), Some(root), "{script} {filters}");
+        assert_eq!(
+            objects(),
+            before,
+            "the folder's own repository stays as it is"
+        );
+        assert!(git(&dir, &["rev-parse", "--is-shallow-repository"]) == "true");
+        assert!(!clone.place.store.join("root.git").exists());
+        let mut web = Clone::open(&dir, "shallow", &url);
+        web.remote.kind = Kind::Https;
+        let wanted = (autosync::git::check_version().unwrap() >= (2, 45)).then_some(root);
+        assert_eq!(web.root_at_hub(tip), wanted, "by what the web has");
+        // Whose own history is cut short does not know it either.
+        fs::write(hub.join("shallow"), format!("{tip}\n")).unwrap();
+        assert_eq!(clone.root_at_hub(tip), None, "{script} {filters}");
+        server.close_connection(&clone);
+    }
 }

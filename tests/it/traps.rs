@@ -520,6 +520,9 @@ fn a_shallow_clone_syncs() {
             shallow.git(&["rev-parse", "--is-shallow-repository"]),
             "true"
         );
+        // The hub was asked for what it is.
+        let id = |host: &Host| host.git(&["config", "autosync.id"]);
+        assert_eq!(id(&shallow), id(&pair.laptop));
         pair.assert_settled("shallow");
     }
 }
