@@ -115,10 +115,17 @@ pub fn plan(
     note_ignored(place, &mut parents, &mut ops)?;
     refuse_full_disk(place, &ops)?;
 
+    // What waited and goes now is no difference between the ends any more.
+    let waited = |op: &Op| {
+        op.step == Step::Delete
+            && bases
+                .get(&op.path)
+                .is_some_and(|base| base.why == Why::RemovalWaits)
+    };
     Ok(Plan {
+        mass: mass || ops.iter().any(waited),
         ops,
         conversion,
-        mass,
         incoming,
     })
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use autosync::clock;
 use autosync::fault;
+use autosync::repo::apply::apply;
 use autosync::repo::displaced::{Limits, ever_open, sweep_within};
+use autosync::repo::plan::Approval;
 use autosync::repo::records;
 use rustix::process::Signal;
 
@@ -152,6 +154,39 @@ fn what_a_mass_deletion_took_stays_for_thirty_days_while_there_is_room() {
         assert_eq!(kept(&world), Vec::<String>::new());
         world.assert_settled();
     }
+}
+
+#[test]
+fn what_waited_for_a_person_and_was_approved_stays_for_thirty_days_too() {
+    let names: Vec<String> = (0..60).map(|number| format!("d/f{number}")).collect();
+    let all: Vec<(&str, Is)> = names
+        .iter()
+        .map(|name| (name.as_str(), text(name.clone())))
+        .collect();
+    let mut world = World::new(&all);
+    let gone: Vec<(&str, Is)> = names.iter().map(|name| (name.as_str(), Is::Gone)).collect();
+    let to = world.incoming(&gone);
+    world.apply_well(to);
+    assert_eq!(world.stands("d/f7"), "file: d/f7", "it waits");
+    let (place, bases, view) = (&world.place, &mut world.bases, &mut world.view);
+    let applied = apply(place, bases, view, to, &Approval::Person).unwrap();
+    assert_eq!(applied.blocked, None);
+    assert_eq!(world.stands("d/f7"), "nothing");
+    let mut wanted = names;
+    wanted.sort();
+    let today = clock::wall_seconds();
+    for days in [0, 29, 31] {
+        let at = Limits {
+            wall: today + days * DAY,
+            ..after(GRACE)
+        };
+        assert!(sweep_within(&world.place, &at).unwrap().is_empty());
+        if days == 31 {
+            wanted.clear();
+        }
+        assert_eq!(kept(&world), wanted, "after {days} days");
+    }
+    world.assert_settled();
 }
 
 /// Makes the only store of a folder older than the grace, as if that time had passed.
