@@ -98,8 +98,6 @@ pub struct Settings {
     pub mass_delete_files: usize,
     /// ...and than this share of all files, in percent, are held.
     pub mass_delete_percent: u32,
-    /// Whether unpushed merges are applied (`push` is off or manual).
-    pub apply_unpushed: bool,
 }
 
 /// What to do with a path that both sides changed.

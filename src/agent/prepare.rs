@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::{ConflictRule, FolderSettings, Settings, Way, hub_is_path};
+use crate::config::{ConflictRule, FolderSettings, Settings, hub_is_path};
 use crate::engine::event::Code;
 use crate::error::{Complaint, Exit};
 use crate::git::refs::{self, Head};
@@ -155,7 +155,6 @@ pub fn prepare(
             conflict: policy(folder.conflict),
             mass_delete_files: config.guards.mass_delete.files,
             mass_delete_percent: u32::from(config.guards.mass_delete.percent),
-            apply_unpushed: folder.push != Way::Auto,
             root,
         },
         made_directory,

@@ -65,7 +65,6 @@ impl Clone {
             conflict: Policy::Merge,
             mass_delete_files: 50,
             mass_delete_percent: 25,
-            apply_unpushed: false,
         })
         .unwrap();
         let remote = Remote::of(&place).unwrap().unwrap();

@@ -26,7 +26,6 @@ pub(crate) fn settings(root: &Path) -> Settings {
         conflict: Policy::Merge,
         mass_delete_files: 5,
         mass_delete_percent: 25,
-        apply_unpushed: false,
     }
 }
 

@@ -3,3 +3,4 @@
 mod content;
 mod orders;
 mod places;
+mod ways;

@@ -290,7 +290,6 @@ pub(crate) fn settings(root: &Path, git_dir: Option<PathBuf>) -> Settings {
         conflict: Policy::Merge,
         mass_delete_files: 50,
         mass_delete_percent: 25,
-        apply_unpushed: false,
     }
 }
 

@@ -48,7 +48,6 @@ impl Host {
             conflict: Policy::Merge,
             mass_delete_files: 1000,
             mass_delete_percent: 100,
-            apply_unpushed: false,
         };
         let place = Place::open(settings.clone()).unwrap();
         let remote = Remote::of(&place).unwrap().unwrap();

@@ -82,7 +82,6 @@ impl Lab {
             conflict: Policy::Merge,
             mass_delete_files: 50,
             mass_delete_percent: 25,
-            apply_unpushed: false,
         };
         let git = Git::discover(&root, None).unwrap().run_by(program);
         for (key, value) in [("user.name", "A Person"), ("user.email", "person@home")] {
