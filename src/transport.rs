@@ -28,6 +28,7 @@ mod hub_path;
 mod hub_ssh;
 mod mail;
 pub mod poll;
+mod watch;
 pub mod wire;
 
 pub use hub::HubTransport;

@@ -10,9 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::hub_path::PathWatch;
-use super::hub_ssh::ServerWatch;
-use super::{Board, Folder, Sink, State, Transport};
+use super::watch::{Order, Watch};
+use super::{Board, Folder, Sink, State, Transport, hub_path, hub_ssh};
 use crate::engine::event::{Code, Recovery, Trouble};
 use crate::engine::notice::Notice;
 use crate::engine::status::TransportStatus;
@@ -57,8 +56,8 @@ pub struct HubTransport {
     board: Arc<Board>,
     pace: Pace,
     runtime: PathBuf,
-    paths: Option<PathWatch>,
-    servers: BTreeMap<Login, ServerWatch>,
+    paths: Option<Watch>,
+    servers: BTreeMap<Login, Watch>,
     folders: BTreeMap<String, Folder>,
 }
 
@@ -85,14 +84,14 @@ impl HubTransport {
                     Some(paths) => paths,
                     None => self
                         .paths
-                        .insert(PathWatch::start(Arc::clone(&self.board), self.pace)?),
+                        .insert(hub_path::start(Arc::clone(&self.board), self.pace)?),
                 };
-                paths.watch(folder);
+                paths.order(Order::Watch(folder));
             }
             Kind::Ssh(server, _) => {
                 let login = (server.clone(), folder.ssh_command.clone());
                 if !self.servers.contains_key(&login) {
-                    let watch = ServerWatch::start(
+                    let watch = hub_ssh::start(
                         Arc::clone(&self.board),
                         self.pace,
                         self.runtime.clone(),
@@ -102,7 +101,7 @@ impl HubTransport {
                     self.servers.insert(login.clone(), watch);
                 }
                 if let Some(watch) = self.servers.get(&login) {
-                    watch.watch(folder);
+                    watch.order(Order::Watch(folder));
                 }
             }
             Kind::Https | Kind::Other => {
@@ -142,7 +141,7 @@ impl Transport for HubTransport {
         match folder.hub {
             Kind::Path(_) => {
                 if let Some(paths) = &self.paths {
-                    paths.unwatch(key);
+                    paths.order(Order::Unwatch(key.to_owned()));
                 }
             }
             Kind::Ssh(server, _) => {
@@ -154,7 +153,7 @@ impl Transport for HubTransport {
                 if last {
                     self.servers.remove(&login);
                 } else if let Some(watch) = self.servers.get(&login) {
-                    watch.unwatch(key);
+                    watch.order(Order::Unwatch(key.to_owned()));
                 }
             }
             Kind::Https | Kind::Other => {}
@@ -165,11 +164,8 @@ impl Transport for HubTransport {
     fn announce(&self, _notice: &Notice) {}
 
     fn retry(&self) {
-        if let Some(paths) = &self.paths {
-            paths.retry();
-        }
-        for watch in self.servers.values() {
-            watch.retry();
+        for watch in self.paths.iter().chain(self.servers.values()) {
+            watch.order(Order::Retry);
         }
     }
 

@@ -12,91 +12,41 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::hub::Pace;
-use super::mail::{Mailbox, Post};
-use super::{Board, Folder, State};
+use super::mail::Mailbox;
+use super::watch::{Known, Order, Watch};
+use super::{Board, State};
 use crate::clock;
 use crate::engine::event::{Code, Recovery, Trouble};
-use crate::engine::notice::Notice;
 use crate::engine::timer::Moment;
 use crate::git::hub::{self, Kind, Look};
 use crate::git::{GitError, LOCAL, bare_command, run};
 use crate::names::{ObjectId, escape};
 
-/// The thread and the way to it.
-pub(super) struct PathWatch {
-    post: Post<Order>,
-    thread: Option<JoinHandle<()>>,
-}
-
-enum Order {
-    Watch(Folder),
-    Unwatch(String),
-    Retry,
-}
-
-impl PathWatch {
-    /// Starts the thread.
-    pub(super) fn start(board: Arc<Board>, pace: Pace) -> io::Result<Self> {
-        let (post, mailbox) = super::mail::open()?;
-        let mut watcher = Watcher {
-            board,
-            pace,
-            ears: Ears::open()?,
-            hubs: BTreeMap::new(),
-        };
-        let thread = std::thread::Builder::new()
-            .name("hub-watch".into())
-            .spawn(move || watcher.run(&mailbox))?;
-        Ok(Self {
-            post,
-            thread: Some(thread),
-        })
-    }
-
-    /// Begins to watch the hub of a folder.
-    pub(super) fn watch(&self, folder: Folder) {
-        self.post.send(Order::Watch(folder));
-    }
-
-    /// Ends it.
-    pub(super) fn unwatch(&self, key: &str) {
-        self.post.send(Order::Unwatch(key.to_owned()));
-    }
-
-    /// Looks at everything now.
-    pub(super) fn retry(&self) {
-        self.post.send(Order::Retry);
-    }
-}
-
-impl Drop for PathWatch {
-    fn drop(&mut self) {
-        self.post.stop();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the hub watch had ended early");
-        }
-    }
+/// Starts the thread.
+pub(super) fn start(board: Arc<Board>, pace: Pace) -> io::Result<Watch> {
+    let mut watcher = Watcher {
+        board,
+        pace,
+        ears: Ears::open()?,
+        hubs: BTreeMap::new(),
+    };
+    Watch::start("hub-watch", move |mailbox| watcher.run(mailbox))
 }
 
 /// One hub that is watched for one folder.
 struct Hub {
-    folder: Folder,
+    known: Known,
     path: PathBuf,
     /// The repository, while it is there.
     dir: Option<PathBuf>,
     /// What the kernel watches for it.
     watches: BTreeSet<i32>,
-    last: Option<ObjectId>,
-    seen: bool,
     next: Moment,
     wait: Duration,
 }
@@ -140,13 +90,11 @@ impl Watcher {
                     path,
                     dir: None,
                     watches: BTreeSet::new(),
-                    last: None,
-                    seen: false,
                     next: clock::now(),
                     wait: self.pace.away,
-                    folder,
+                    known: Known::new(folder),
                 };
-                self.hubs.insert(hub.folder.key.clone(), hub);
+                self.hubs.insert(hub.known.folder.key.clone(), hub);
             }
             Order::Retry => {
                 for hub in self.hubs.values_mut() {
@@ -190,11 +138,11 @@ fn look_at(hub: &mut Hub, board: &Board, ears: &mut Ears, pace: Pace) {
     let dir = hub::locate(&hub.path);
     // Watches first: what changes after this is an event, what changed before is seen now.
     let heard = match &dir {
-        Some(dir) => ears.watch(dir, &hub.folder.branch, &mut hub.watches),
+        Some(dir) => ears.watch(dir, &hub.known.folder.branch, &mut hub.watches),
         None => Ok(false),
     };
     let look = match &dir {
-        Some(dir) => tip(dir, &hub.path, &hub.folder.branch),
+        Some(dir) => tip(dir, &hub.path, &hub.known.folder.branch),
         None => Ok(Look::Missing),
     };
     let tip = match (look, heard) {
@@ -219,28 +167,14 @@ fn look_at(hub: &mut Hub, board: &Board, ears: &mut Ears, pace: Pace) {
         }
     };
     hub.dir = dir;
-    if hub.seen && hub.last != tip {
-        let notice = Notice {
-            folder: hub.folder.id.clone(),
-            branch: hub.folder.branch.clone(),
-            commit: tip,
-            host: String::new(),
-            sequence: 0,
-        };
-        board.notice(&hub.folder.key, notice);
-    }
-    hub.last = tip;
-    hub.seen = true;
-    board.set(&hub.folder.key, State::Online);
+    hub.known.tip(board, tip);
 }
 
 fn away(hub: &mut Hub, board: &Board, pace: Pace, trouble: Trouble) {
     hub.dir = None;
-    // What happens until it is back is not noticed one by one: the engine fetches then.
-    hub.seen = false;
     hub.next = clock::now() + hub.wait;
     hub.wait = (hub.wait * 2).min(pace.away_max);
-    board.set(&hub.folder.key, State::Retry(trouble));
+    hub.known.away(board, State::Retry(trouble));
 }
 
 /// Reads the tip from plain files, or through git where they do not tell.

@@ -15,18 +15,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::hub::Pace;
-use super::mail::{Mailbox, Post};
-use super::{Board, Folder, State};
+use super::mail::Mailbox;
+use super::watch::{Known, Order, Watch};
+use super::{Board, State};
 use crate::clock;
 use crate::engine::event::{Code, Recovery, Trouble};
-use crate::engine::notice::Notice;
 use crate::engine::timer::Moment;
 use crate::git::hub::Kind;
 use crate::git::refusal;
@@ -44,83 +43,34 @@ const RETRY_LOGIN: Duration = Duration::from_secs(900);
 /// A session that lived this long was a success.
 const SUCCESS: Duration = Duration::from_secs(60);
 
-/// The thread of one server and the way to it.
-pub(super) struct ServerWatch {
-    post: Post<Order>,
-    thread: Option<JoinHandle<()>>,
-}
-
-enum Order {
-    Watch(Folder),
-    Unwatch(String),
-    Retry,
-}
-
-impl ServerWatch {
-    /// Starts the thread; it connects once it has a folder.
-    pub(super) fn start(
-        board: Arc<Board>,
-        pace: Pace,
-        runtime: PathBuf,
-        server: Server,
-        configured: Option<String>,
-    ) -> io::Result<Self> {
-        let (post, mailbox) = super::mail::open()?;
-        let mut watcher = Watcher {
-            board,
-            pace,
-            runtime,
-            server,
-            configured,
-            folders: BTreeMap::new(),
-            session: None,
-            client: None,
-            next: Some(clock::now()),
-            failures: 0,
-            changed: false,
-        };
-        let thread = std::thread::Builder::new()
-            .name("hub-ssh".into())
-            .spawn(move || watcher.run(&mailbox))?;
-        Ok(Self {
-            post,
-            thread: Some(thread),
-        })
-    }
-
-    /// Begins to watch the hub of a folder.
-    pub(super) fn watch(&self, folder: Folder) {
-        self.post.send(Order::Watch(folder));
-    }
-
-    /// Ends it.
-    pub(super) fn unwatch(&self, key: &str) {
-        self.post.send(Order::Unwatch(key.to_owned()));
-    }
-
-    /// Tries again now whatever was waited for.
-    pub(super) fn retry(&self) {
-        self.post.send(Order::Retry);
-    }
-}
-
-impl Drop for ServerWatch {
-    fn drop(&mut self) {
-        self.post.stop();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the watch of an ssh hub had ended early");
-        }
-    }
+/// Starts the thread of one server; it connects once it has a folder.
+pub(super) fn start(
+    board: Arc<Board>,
+    pace: Pace,
+    runtime: PathBuf,
+    server: Server,
+    configured: Option<String>,
+) -> io::Result<Watch> {
+    let mut watcher = Watcher {
+        board,
+        pace,
+        runtime,
+        server,
+        configured,
+        folders: BTreeMap::new(),
+        session: None,
+        client: None,
+        next: Some(clock::now()),
+        failures: 0,
+        changed: false,
+    };
+    Watch::start("hub-ssh", move |mailbox| watcher.run(mailbox))
 }
 
 /// A folder on this server.
 struct Watched {
-    folder: Folder,
+    known: Known,
     path: String,
-    last: Option<ObjectId>,
-    online: bool,
 }
 
 struct Watcher {
@@ -174,11 +124,10 @@ impl Watcher {
                 };
                 let watched = Watched {
                     path,
-                    last: None,
-                    online: false,
-                    folder,
+                    known: Known::new(folder),
                 };
-                self.folders.insert(watched.folder.key.clone(), watched);
+                let key = watched.known.folder.key.clone();
+                self.folders.insert(key, watched);
                 // Without a session, what keeps the others waiting keeps this one too.
                 self.changed |= self.session.is_some();
             }
@@ -239,7 +188,7 @@ impl Watcher {
         let orders = || {
             self.folders
                 .values()
-                .map(|watched| (watched.folder.branch.as_str(), watched.path.as_str()))
+                .map(|watched| (watched.known.folder.branch.as_str(), watched.path.as_str()))
         };
         for heard in session.step(orders) {
             match heard {
@@ -275,42 +224,26 @@ impl Watcher {
     }
 
     /// Returns the folder that was given to the session as this number, counted from 1.
-    fn numbered(&mut self, number: usize) -> Option<&mut Watched> {
-        self.folders.values_mut().nth(number.checked_sub(1)?)
+    fn numbered(&mut self, number: usize) -> Option<(&mut Watched, &Board)> {
+        let watched = self.folders.values_mut().nth(number.checked_sub(1)?)?;
+        Some((watched, &self.board))
     }
 
     fn tip(&mut self, number: usize, tip: Option<ObjectId>) {
-        let Some(watched) = self.numbered(number) else {
-            return;
-        };
-        let moved = watched.online && watched.last != tip;
-        watched.last = tip;
-        watched.online = true;
-        let key = watched.folder.key.clone();
-        let notice = Notice {
-            folder: watched.folder.id.clone(),
-            branch: watched.folder.branch.clone(),
-            commit: tip,
-            host: String::new(),
-            sequence: 0,
-        };
-        self.board.set(&key, State::Online);
-        if moved {
-            self.board.notice(&key, notice);
+        if let Some((watched, board)) = self.numbered(number) {
+            watched.known.tip(board, tip);
         }
     }
 
     fn missing(&mut self, number: usize) {
         let server = self.server.to_string();
-        let Some(watched) = self.numbered(number) else {
+        let Some((watched, board)) = self.numbered(number) else {
             return;
         };
-        watched.online = false;
         let message = format!("there is no repository at {server}:{}", watched.path);
         let hint = "Check the address, or make it there with `git init --bare`.";
         let trouble = Trouble::new(Code::HubMissing, Recovery::Retry, message, hint);
-        let key = watched.folder.key.clone();
-        self.board.set(&key, State::Retry(trouble));
+        watched.known.away(board, State::Retry(trouble));
     }
 
     /// Gives up the session for now and says why.
@@ -328,12 +261,11 @@ impl Watcher {
         };
         self.next = Some(clock::now() + wait);
         for watched in self.folders.values_mut() {
-            watched.online = false;
             let state = match trouble.recovery {
                 Recovery::Retry | Recovery::Pause => State::Retry(trouble.clone()),
                 Recovery::Hold => State::Held(trouble.clone()),
             };
-            self.board.set(&watched.folder.key, state);
+            watched.known.away(&self.board, state);
         }
     }
 
@@ -344,9 +276,8 @@ impl Watcher {
         let hint = "Nothing to do, but changes of other hosts come with the next poll.";
         let trouble = Trouble::new(Code::Declined, Recovery::Hold, message, hint);
         for watched in self.folders.values_mut() {
-            watched.online = false;
-            self.board
-                .set(&watched.folder.key, State::Held(trouble.clone()));
+            let state = State::Held(trouble.clone());
+            watched.known.away(&self.board, state);
         }
     }
 }
