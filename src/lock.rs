@@ -17,9 +17,8 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 
-use crate::{clock, fault};
+use crate::{clock, fault, process};
 
 /// How long the lock of a holder that is dead is waited for. Its child needs a millisecond; on a
 /// machine that is overloaded, more.
@@ -100,7 +99,7 @@ impl Lock {
                 Err(errno) => return Err(failed(errno.into())),
             }
             let pid = trace(path).map(|trace| trace.pid);
-            if !pid.is_some_and(is_dead) || clock::now() >= deadline {
+            if !pid.is_some_and(process::is_gone) || clock::now() >= deadline {
                 let path = path.to_owned();
                 return Err(LockError::Held(Held { pid, path }));
             }
@@ -159,12 +158,6 @@ pub fn trace(path: &Path) -> Option<Trace> {
     read_trace(File::open(path).ok()?)
 }
 
-/// Returns whether there is no process of that id.
-fn is_dead(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
-}
-
 fn read_trace(file: File) -> Option<Trace> {
     let mut text = String::new();
     // A lock file is two short lines; more is not ours and not read.
@@ -215,8 +208,8 @@ mod tests {
     fn what_a_killed_holder_s_child_still_has_is_waited_for() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("lock");
-        let mut command = crate::process::command("true");
-        let mut gone = crate::process::Running::start(&mut command).unwrap();
+        let mut command = process::command("true");
+        let mut gone = process::Running::start(&mut command).unwrap();
         let pid = gone.pid();
         gone.wait().unwrap();
         fs::write(&path, format!("{pid}\n\n")).unwrap();

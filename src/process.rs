@@ -16,7 +16,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, test_kill_process};
 
 use crate::clock;
 use crate::engine::timer::Moment;
@@ -132,6 +133,12 @@ fn groups() -> std::sync::MutexGuard<'static, BTreeSet<i32>> {
     GROUPS
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Returns whether there is no process of that id.
+pub fn is_gone(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
 /// Returns whether a process belongs to a child that this process started.

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{Ask, routes};
 use crate::paths::{self, PathsError};
+use crate::process;
 
 /// The longest name of a socket in bytes: 108 on Linux and 104 elsewhere, with a closing NUL.
 const NAME_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -86,6 +87,11 @@ impl BindError {
 /// A missing directory is made with mode 0700; a socket that nobody answers at is replaced. The
 /// caller holds the agent's lock, so that no other agent is between those two steps.
 pub fn bind(path: &Path) -> Result<Door, BindError> {
+    bind_where(path, process::is_gone)
+}
+
+/// The same; `is_gone` says whether a process lives no more.
+fn bind_where(path: &Path, is_gone: impl Fn(u32) -> bool) -> Result<Door, BindError> {
     let path = path.to_owned();
     if path.as_os_str().len() > NAME_MAX {
         return Err(BindError::TooLong { path });
@@ -102,8 +108,7 @@ pub fn bind(path: &Path) -> Result<Door, BindError> {
         source,
     };
     if let Ok(found) = fs::symlink_metadata(&path) {
-        let answers = || std::os::unix::net::UnixStream::connect(&path).is_ok();
-        if !found.file_type().is_socket() || answers() {
+        if !found.file_type().is_socket() || answers(&path, is_gone) {
             return Err(BindError::InUse { path });
         }
         fs::remove_file(&path).map_err(failed)?;
@@ -115,6 +120,22 @@ pub fn bind(path: &Path) -> Result<Door, BindError> {
         path,
         user: rustix::process::geteuid().as_raw(),
     })
+}
+
+/// Returns whether somebody answers at a socket.
+///
+/// Not one who was killed: until a child that he was just starting begins its own program, that has
+/// his socket, and callers only wait there.
+fn answers(path: &Path, is_gone: impl Fn(u32) -> bool) -> bool {
+    let Ok(caller) = std::os::unix::net::UnixStream::connect(path) else {
+        return false;
+    };
+    let listener = caller
+        .set_nonblocking(true)
+        .and_then(|()| UnixStream::from_std(caller)?.peer_cred());
+    let pid = listener.ok().and_then(|peer| peer.pid());
+    let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+    !pid.is_some_and(is_gone)
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
@@ -223,5 +244,22 @@ mod tests {
         let caller = std::os::unix::net::UnixStream::connect(&socket).unwrap();
         door.accept().await;
         drop(caller);
+    }
+
+    #[tokio::test]
+    async fn a_socket_whose_listener_was_killed_is_replaced_though_a_copy_of_it_is_open() {
+        let place = tempfile::tempdir().unwrap();
+        let socket = place.path().join("private/control");
+        paths::private_dir(socket.parent().unwrap()).unwrap();
+        let _copy = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let us = std::process::id();
+        let lives = bind_where(&socket, |pid| {
+            assert_eq!(pid, us);
+            false
+        });
+        assert!(matches!(lives, Err(BindError::InUse { .. })), "{lives:?}");
+        let door = bind_where(&socket, |pid| pid == us).unwrap();
+        let _caller = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        door.listener.accept().await.unwrap();
     }
 }
