@@ -293,7 +293,7 @@ fn wait_for(
     let timeout = rustix::event::Timespec::try_from(left).map_err(io::Error::other)?;
     match poll(&mut fds, Some(&timeout)) {
         Ok(_) => {}
-        Err(rustix::io::Errno::INTR) => return Ok(false),
+        Err(Errno::INTR) => return Ok(false),
         Err(error) => return Err(error.into()),
     }
     Ok(ended.is_some()
