@@ -3,7 +3,7 @@
 //! is what another machine does.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use autosync::engine::event::{ChangeKind, Code, RescanWhy};
@@ -44,7 +44,7 @@ fn inside_with_fuse(test: &str) -> bool {
 }
 
 /// Mounts what stands for a share at `disk`; returns the directory behind it.
-fn share(root: &std::path::Path) -> PathBuf {
+fn share(root: &Path) -> PathBuf {
     let behind = root.join("../behind");
     fs::create_dir_all(behind.join("deep")).unwrap();
     fs::write(behind.join("old"), "1").unwrap();
@@ -58,9 +58,15 @@ fn share(root: &std::path::Path) -> PathBuf {
     behind
 }
 
+/// Unmounts a share. A look at a directory may have it open at this very moment, which is no reason
+/// to stay: it goes as a share does that is torn away.
+fn take_away(disk: &Path) {
+    run("umount", &["--lazy", disk.to_str().unwrap()]);
+}
+
 fn watching(backend: autosync::watch::Backend, often: Duration) -> Scene {
     let adapt = |settings: &mut WatchSettings| settings.poll_often = often;
-    let prepare = |root: &std::path::Path| {
+    let prepare = |root: &Path| {
         fs::create_dir(root.join("local")).unwrap();
         share(root);
     };
@@ -103,7 +109,7 @@ fn what_other_machines_change_is_polled_and_what_this_one_changes_is_told() {
 
         scene.write("local/c", "1");
         assert_eq!(scene.heard().kind("local/c"), Some(ChangeKind::Closed));
-        run("umount", &[scene.at("disk").to_str().unwrap()]);
+        take_away(&scene.at("disk"));
         scene.until(|heard| heard.rescans.contains(&RescanWhy::Remount));
         assert_eq!(scene.watcher.summary().trouble(), None, "{backend:?}");
     }
@@ -131,7 +137,7 @@ fn an_echo_comes_after_what_no_event_tells() {
         // What this machine does is an event, as anywhere.
         fs::write(scene.at("disk/here"), "1").unwrap();
         scene.until(|heard| heard.covers(&path("disk/here")));
-        run("umount", &[scene.at("disk").to_str().unwrap()]);
+        take_away(&scene.at("disk"));
     }
 }
 
@@ -170,5 +176,5 @@ fn an_agent_says_that_its_folder_is_on_a_share_and_commits_what_others_do_there(
     assert_eq!(laptop.git(["show", "HEAD:there"]), "2");
     laptop.assert_quiet();
     laptop.stop();
-    run("umount", &[point.to_str().unwrap()]);
+    take_away(&point);
 }
