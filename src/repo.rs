@@ -41,6 +41,7 @@ pub mod displaced;
 pub mod exchange;
 pub mod filter;
 pub mod folder;
+mod index_lock;
 pub mod journal;
 mod judge;
 pub mod lane;

@@ -6,18 +6,17 @@
 //!    harmless; in the other order a plain `git commit` of the user would revert the batch.
 //! 3. The new index is made under a name of this process alone: what a child of a killed agent still
 //!    writes gets into no index, and a lock that it leaves is in nobody's way.
-//! 4. A lock that we did not take is never touched. `index.lock` is ours if and only if it is the
-//!    same inode as `autosync/index.new`.
+//! 4. A lock that we did not take is never touched; `index_lock` knows ours.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use super::{Place, RepoError};
+use super::{Place, RepoError, index_lock};
 use crate::engine::event::{Code, Recovery, Trouble};
 use crate::fault;
 use crate::git::gate::{self, Record, Stamp};
@@ -82,29 +81,25 @@ pub fn publish(
         let name = place.branch_ref();
         let old = record.tip.unwrap_or_else(|| commit.zero_like());
         refs.update(&name, commit, old)?;
-        match take_lock(place, &aside, &lock) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                refs.abort()?;
-                return Ok(busy("another git holds `index.lock`"));
-            }
-            Err(error) => return Err(RepoError::io(&lock, error)),
+        if !index_lock::take(place, &aside)? {
+            refs.abort()?;
+            return Ok(busy("another git holds `index.lock`"));
         }
         fault::at("S7.index-locked");
         if Stamp::of(&user) != copied {
-            unlock(&lock)?;
+            index_lock::give_back(place)?;
             refs.abort()?;
             continue;
         }
         if let Err(error) = refs.prepare() {
-            unlock(&lock)?;
+            index_lock::give_back(place)?;
             tracing::debug!(%error, "the branch is locked or moved");
             return Ok(busy("the branch is locked or moved"));
         }
         fault::at("S7.prepared");
         let here = git::refs::head(&place.git)?;
         if here != Head::Branch(name) || gate::in_progress(&place.git).is_some() {
-            unlock(&lock)?;
+            index_lock::give_back(place)?;
             refs.abort()?;
             return Ok(busy("HEAD moved"));
         }
@@ -114,7 +109,7 @@ pub fn publish(
         refs.commit()?;
         fault::at("S8.branch");
         remove(&aside)?;
-        remove(&place.store.join("index.lock.owner"))?;
+        index_lock::forget(place)?;
         carry_forward(view, Stamp::of(&user), edits);
         return Ok(Published::Done);
     }
@@ -299,37 +294,12 @@ fn differing(
     Ok(found)
 }
 
-/// Takes the user's `index.lock`: as a second name of `index.new`, or, where the disk has no hard
-/// links, as a file of its own that is written down beside it.
-fn take_lock(place: &Place, aside: &Path, lock: &Path) -> io::Result<()> {
-    match fs::hard_link(aside, lock) {
-        Err(error)
-            if error.raw_os_error().is_some_and(|code| {
-                [libc::EPERM, libc::EOPNOTSUPP, libc::EMLINK, libc::EXDEV].contains(&code)
-            }) => {}
-        done => return done,
-    }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(lock)?;
-    let owner = format!("{} {}\n", file.metadata()?.ino(), boot_id());
-    fs::write(place.store.join("index.lock.owner"), owner)?;
-    file.write_all(&fs::read(aside)?)?;
-    file.sync_all()
-}
-
 /// Returns the kernel's id of this boot, empty where there is none.
 pub(super) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .unwrap_or_default()
         .trim()
         .to_owned()
-}
-
-fn unlock(lock: &Path) -> Result<(), RepoError> {
-    remove(lock)
 }
 
 /// Removes a file of ours; that it is not there is no error.
@@ -385,16 +355,9 @@ pub fn remove_own_locks(place: &Place, tips: &[ObjectId]) -> Result<Vec<PathBuf>
     };
     let inode = |path: &Path| fs::symlink_metadata(path).ok().map(|meta| meta.ino());
 
-    let lock = place.git.dir().join("index.lock");
-    let owner = fs::read_to_string(place.store.join("index.lock.owner")).unwrap_or_default();
-    let recorded = owner
-        .split_ascii_whitespace()
-        .next()
-        .and_then(|ino| ino.parse().ok());
-    if let Some(held) = inode(&lock)
-        && (inode(&place.store.join("index.new")) == Some(held) || recorded == Some(held))
-    {
+    if let Some(lock) = index_lock::left_behind(place)? {
         take(lock)?;
+        index_lock::forget(place)?;
     }
 
     let branch = place

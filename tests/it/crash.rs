@@ -5,10 +5,11 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use autosync::process;
 use autosync::repo::records;
 
 use crate::pair::Pair;
-use crate::support::{PROGRAM, Sandbox};
+use crate::support::{PROGRAM, Ran, Sandbox, ended};
 
 /// A killed process ends so.
 const KILLED: Option<i32> = Some(128 + 9);
@@ -90,6 +91,9 @@ const RECEIVE: &[&str] = &[
     "A6.closed",
 ];
 
+/// Taking git's lock of the index on a disk without hard links.
+const NO_LINKS: &[&str] = &["S7.owner", "S7.made", "S7.owned"];
+
 /// Committing what the user wrote at a path of the base map.
 const SIDES: &[&str] = &["B1.side", "A2.journal", "A4.bases", "A5.published"];
 
@@ -108,7 +112,7 @@ fn every_step_of_the_source_is_killed_here() {
         .iter()
         .map(|(step, _)| (*step).to_owned())
         .collect();
-    for list in [SNAPSHOT, RECEIVE, SIDES, INTERFERED] {
+    for list in [SNAPSHOT, RECEIVE, NO_LINKS, SIDES, INTERFERED] {
         for step in list {
             let name = step.split('#').next().unwrap();
             covered.insert(name.to_owned());
@@ -178,6 +182,94 @@ fn a_kill_in_a_snapshot() {
         assert!(!here.at("gone").exists(), "{step}: a deletion came back");
         let log = here.git(&["log", "--format=%s", "--", "new/file"]);
         assert_eq!(log.lines().count(), 1, "{step}: committed twice\n{log}");
+    }
+}
+
+/// Syncs the laptop once as on a disk without hard links; a fault kills it, if one is given.
+fn once_without_links(pair: &Pair, fault: &str) -> Ran {
+    let mut command = pair.laptop.sandbox.command(PROGRAM);
+    command.arg("once").arg(&pair.laptop.root);
+    command.env("AUTOSYNC_NO_LINKS", "1");
+    if !fault.is_empty() {
+        command.env("AUTOSYNC_FAULT", format!("{fault}:kill"));
+    }
+    ended(command.output().unwrap())
+}
+
+#[test]
+fn a_kill_on_a_disk_without_hard_links() {
+    let pair = Pair::new(FILES);
+    let here = &pair.laptop;
+    here.write("edit", "TOKEN-edit\n");
+    here.remove("gone");
+    pair.save();
+    let after = ["S7.index-locked", "S7.prepared", "S8.index", "S8.branch"];
+    for step in NO_LINKS.iter().chain(&after) {
+        pair.restore();
+        let ran = once_without_links(&pair, step);
+        assert_eq!(ran.code, KILLED, "`{step}` was not passed: {ran:?}");
+        let ran = once_without_links(&pair, "");
+        assert_eq!(ran.code, Some(0), "{step}: {ran:?}");
+        assert_recovers(&pair, step, &["TOKEN-edit", "gone 1"]);
+        let left = here.at(".git/autosync/index.lock.owner");
+        assert!(!left.exists(), "{step}");
+    }
+}
+
+#[test]
+fn a_lock_of_the_index_that_nobody_wrote_down_is_left_alone() {
+    let pair = Pair::new(FILES);
+    let here = &pair.laptop;
+    here.write("edit", "TOKEN-edit\n");
+    pair.save();
+    let lock = here.at(".git/index.lock");
+    for step in NO_LINKS {
+        pair.restore();
+        assert_eq!(once_without_links(&pair, step).code, KILLED, "{step}");
+        // Ours is gone, and another git of the user died with its own.
+        let _ours = fs::remove_file(&lock);
+        fs::write(here.at(".git/theirs"), "theirs").unwrap();
+        fs::rename(here.at(".git/theirs"), &lock).unwrap();
+        let ran = once_without_links(&pair, "");
+        assert_ne!(ran.code, Some(0), "{step}: {ran:?}");
+        assert!(ran.err.contains("index.lock"), "{step}: {ran:?}");
+        assert_eq!(fs::read_to_string(&lock).unwrap(), "theirs", "{step}");
+        fs::remove_file(&lock).unwrap();
+        assert_recovers(&pair, step, &["TOKEN-edit"]);
+    }
+}
+
+#[test]
+fn a_lock_of_another_boot_or_of_somebody_who_lives_is_told_from_ours() {
+    let pair = Pair::new(FILES);
+    let here = &pair.laptop;
+    here.write("edit", "TOKEN-edit\n");
+    pair.save();
+    let (lock, record) = (
+        here.at(".git/index.lock"),
+        here.at(".git/autosync/index.lock.owner"),
+    );
+    let kind = "autosync index lock 1";
+    let me = std::process::id();
+    let start = process::start_time(i32::try_from(me).unwrap()).unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    for (boot, lives) in [(boot.trim(), true), ("another-boot", false)] {
+        pair.restore();
+        let ran = once_without_links(&pair, "S7.prepared");
+        assert_eq!(ran.code, KILLED, "{ran:?}");
+        // As if this process, which lives, had it; in the other boot it does not.
+        let mut all = records::read(&record, kind, 6).unwrap().unwrap();
+        let whose = [me.to_string(), start.to_string(), boot.to_owned()];
+        for (field, word) in all[0].iter_mut().zip(whose) {
+            *field = word.into_bytes();
+        }
+        records::write(&record, kind, &all).unwrap();
+        let ran = once_without_links(&pair, "");
+        assert_eq!(lock.exists(), lives, "{ran:?}");
+        if lives {
+            fs::remove_file(&lock).unwrap();
+        }
+        assert_recovers(&pair, boot, &["TOKEN-edit"]);
     }
 }
 
