@@ -182,6 +182,8 @@ pub fn io_trouble(message: &str, source: &io::Error) -> Trouble {
     let kind = source.kind();
     if kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::QuotaExceeded {
         let hint = "Free some space; syncing goes on by itself.";
+        // Which file it was that found no room is no matter.
+        let message = "there is no space left on the disk";
         Trouble::new(Code::DiskFull, Recovery::Hold, message, hint)
     } else if kind == io::ErrorKind::ReadOnlyFilesystem {
         let hint = "Make the file system writable; syncing goes on by itself.";
@@ -200,10 +202,7 @@ const FULL: &[&str] = &["No space left on device", "Disk quota exceeded"];
 fn local_failure(message: &str, stderr: &str) -> Trouble {
     let has = |text: &str| stderr.contains(text);
     if FULL.iter().any(|text| has(text)) {
-        io_trouble(
-            "there is no space left on the disk",
-            &io::ErrorKind::StorageFull.into(),
-        )
+        io_trouble(message, &io::ErrorKind::StorageFull.into())
     } else if has("Read-only file system") {
         io_trouble(
             "the file system is read-only",

@@ -12,6 +12,7 @@ use autosync::clock;
 use autosync::lock::Lock;
 
 use crate::network::skipped;
+use crate::support::inside::{NOBODY_INSIDE, ROOT_INSIDE};
 use crate::support::{PROGRAM, Ran, Sandbox, ended};
 
 /// Shorter than the patience with what may pass: who waits that long has waited in vain.
@@ -302,11 +303,6 @@ fn inside(
     command.arg(dir).arg(PROGRAM).args(args);
     command
 }
-
-/// Namespaces in which a process is root and may mount.
-const ROOT_INSIDE: &[&str] = &["--user", "--map-root-user", "--mount"];
-/// A namespace in which a process is nobody, and no mode is overridden.
-const NOBODY_INSIDE: &[&str] = &["--user"];
 
 fn may(sandbox: &Sandbox, test: &str, namespaces: &[&str]) -> bool {
     let mut command = sandbox.command("unshare");

@@ -11,6 +11,9 @@ const INSIDE: &str = "AUTOSYNC_TEST_INSIDE";
 /// Namespaces in which a process is root and may mount.
 pub(crate) const ROOT_INSIDE: &[&str] = &["--user", "--map-root-user", "--mount"];
 
+/// A namespace in which a process is nobody, and no mode is overridden.
+pub(crate) const NOBODY_INSIDE: &[&str] = &["--user"];
+
 /// Returns true in a process with such namespaces; in the process that the test began in, starts
 /// that one, wants it to succeed and returns false. `test` is its name with its modules.
 pub(crate) fn inside(namespaces: &[&str], test: &str) -> bool {
