@@ -33,9 +33,11 @@ pub(crate) fn measure(size: usize) {
         hosts::fill(&laptop.tree, size, place);
         fs::create_dir(&there.tree).unwrap();
         let start = now();
+        laptop.init();
         let first = Agent::start(&laptop);
         first.wait_synced();
         let published = start.elapsed();
+        there.init();
         let second = Agent::start(&there);
         let mut seen: Vec<String> = Vec::new();
         wait_until(|| {

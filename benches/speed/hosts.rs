@@ -206,6 +206,20 @@ impl Host {
         self
     }
 
+    /// Makes its folder a repository with the hub, by the command.
+    pub(crate) fn init(&self) {
+        self.configure_git();
+        let done = command(env!("CARGO_BIN_EXE_autosync"))
+            .args(["init", "--hub", &self.hub])
+            .arg(&self.tree)
+            .env("HOME", &self.home)
+            .env_remove("XDG_RUNTIME_DIR")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "autosync init: {said}");
+    }
+
     /// Gives its git the settings that it needs, and a name.
     fn configure_git(&self) {
         let mut text = "[user]\n\tname = Bench\n\temail = bench@example.org\n".to_owned();
@@ -265,7 +279,7 @@ impl Agent {
         let mut stream = UnixStream::connect(self.host.socket()).ok()?;
         write!(
             stream,
-            "{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+            "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         )
         .ok()?;
         Some(BufReader::new(stream))
