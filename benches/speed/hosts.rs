@@ -393,7 +393,9 @@ impl Agent {
 
     /// Asks it to stop and waits for its end.
     pub(crate) fn stop(&self) {
-        self.call("POST /v1/stop");
+        if let Some(mut answer) = self.call("POST /v1/stop") {
+            answer.read_line(&mut String::new()).unwrap();
+        }
         self.child.borrow_mut().wait().unwrap();
     }
 }
