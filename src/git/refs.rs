@@ -157,6 +157,11 @@ impl RefTransaction {
         Ok(this)
     }
 
+    /// Returns the process id of the program.
+    pub fn pid(&self) -> i32 {
+        self.running.pid()
+    }
+
     /// Plans to move `name` from `old` (zeros: it must not exist) to `new`.
     pub fn update(&mut self, name: &str, new: ObjectId, old: ObjectId) -> Result<(), GitError> {
         self.say(&format!("update {name} {new} {old}"), None)

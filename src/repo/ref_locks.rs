@@ -4,14 +4,26 @@
 //! between leaves it, and nothing moves that reference any more. References of our own are locked
 //! by nobody else. The tracking reference is locked by the user's `git fetch` as well: what we were
 //! about to write there is noted first, and only a lock that holds that, or nothing yet, is ours.
+//!
+//! The branch of a hub on a path is locked by the git program, which lets go when we die, but not
+//! when it is killed as well: then nobody can push there any more. So that is noted, too.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::publish::remove;
+use super::publish::{boot_id, remove};
 use super::{Place, RepoError};
 use crate::git::refs;
 use crate::names::ObjectId;
+use crate::{clock, process};
+
+/// How long a git that we had started before we were killed may take to end by itself.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const BREATH: Duration = Duration::from_millis(5);
 
 /// Moves the tracking reference of the hub.
 pub fn set_tracking(place: &Place, name: &str, to: Option<ObjectId>) -> Result<(), RepoError> {
@@ -35,6 +47,7 @@ pub fn remove_ref_locks(place: &Place) -> Result<(), RepoError> {
             take(&path)?;
         }
     }
+    remove_hub_locks(place)?;
     let Ok(text) = fs::read_to_string(note(place)) else {
         return Ok(());
     };
@@ -47,6 +60,64 @@ pub fn remove_ref_locks(place: &Place) -> Result<(), RepoError> {
         }
     }
     remove(&note(place))
+}
+
+/// Notes that a git of ours, by its process id, is about to move a branch of the hub in `dir`.
+pub fn note_delivery(
+    place: &Place,
+    dir: &Path,
+    name: &str,
+    to: ObjectId,
+    git: i32,
+) -> Result<(), RepoError> {
+    let note = delivering(place);
+    let mut text = format!("{to} {git} {} {name}\n", boot_id()).into_bytes();
+    text.extend_from_slice(dir.as_os_str().as_bytes());
+    fs::write(&note, text).map_err(|error| RepoError::io(&note, error))
+}
+
+/// Takes the note back: the branch was moved, or was not.
+pub fn delivered(place: &Place) -> Result<(), RepoError> {
+    remove(&delivering(place))
+}
+
+/// Removes the locks that a git of ours left in the hub, killed together with us.
+fn remove_hub_locks(place: &Place) -> Result<(), RepoError> {
+    let Ok(text) = fs::read(delivering(place)) else {
+        return Ok(());
+    };
+    let (head, dir) = match text.iter().position(|b| *b == b'\n') {
+        Some(end) => (&text[..end], Path::new(OsStr::from_bytes(&text[end + 1..]))),
+        None => return delivered(place),
+    };
+    let head = String::from_utf8_lossy(head);
+    let words: Vec<&str> = head.split(' ').collect();
+    let [to, git, boot, name] = words[..] else {
+        return delivered(place);
+    };
+    let lives = || boot == boot_id() && git.parse().is_ok_and(|git| !process::is_gone(git));
+    let deadline = clock::now() + PATIENCE;
+    while lives() && clock::now() < deadline {
+        std::thread::sleep(BREATH);
+    }
+    if lives() || !dir.is_dir() {
+        // The next start looks again.
+        return Ok(());
+    }
+    let lock = dir.join(format!("{name}.lock"));
+    if fs::read_to_string(&lock).is_ok_and(|held| held.is_empty() || held.trim_end() == to) {
+        // git locks the HEAD that names a branch together with it, by an empty file.
+        let head = dir.join("HEAD.lock");
+        if fs::metadata(&head).is_ok_and(|meta| meta.len() == 0) {
+            take(&head)?;
+        }
+        take(&lock)?;
+    }
+    delivered(place)
+}
+
+fn delivering(place: &Place) -> PathBuf {
+    place.store.join("delivering")
 }
 
 fn take(lock: &Path) -> Result<(), RepoError> {

@@ -527,3 +527,16 @@ fn a_kill_together_with_the_git_that_writes_the_index() {
     assert!(!marker.exists());
     assert_recovers(&pair, "update-index", &["TOKEN-edit"]);
 }
+
+#[test]
+fn a_kill_together_with_the_git_that_holds_the_locks() {
+    let pair = Pair::new(FILES);
+    let here = &pair.laptop;
+    here.write("edit", "TOKEN-edit\n");
+    pair.save();
+    for step in ["S7.index-locked", "S7.prepared", "S8.index", "P0.prepared"] {
+        pair.restore();
+        here.once_until(step).kill_all();
+        assert_recovers(&pair, step, &["TOKEN-edit"]);
+    }
+}

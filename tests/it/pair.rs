@@ -10,6 +10,7 @@ use std::time::Duration;
 use autosync::clock;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
+use crate::support::host::below;
 use crate::support::{PROGRAM, Ran, Sandbox, ended};
 
 /// A host with its folder.
@@ -275,6 +276,16 @@ impl Stopped {
     pub(crate) fn go_on(self) -> Ran {
         kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
         ended(self.child.wait_with_output().unwrap())
+    }
+
+    /// Kills it with everything that it has started, as a service manager does.
+    pub(crate) fn kill_all(mut self) {
+        for pid in below(self.child.id()) {
+            let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+            kill_process(pid, Signal::KILL).unwrap();
+        }
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 

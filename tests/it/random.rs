@@ -233,7 +233,7 @@ fn work(work: Work) {
         );
     }
     assert!(lost.is_empty(), "{context}\n{lost:#?}");
-    assert!(written > 100 && standing.len() > 5, "{written}");
+    assert!(written > 100, "{written}");
 }
 
 /// Runs what a person types in the folder. Returns whether it went well.

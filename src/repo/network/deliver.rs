@@ -2,7 +2,8 @@
 //!
 //! What `git push` does in a dozen steps of four programs: the objects are written into the hub,
 //! checked and durable, then its branch is moved by compare-and-swap. The branch is moved by the
-//! git program, which lets go of its locks if this process dies.
+//! git program, which lets go of its locks if this process dies; if it is killed with it, the next
+//! start does.
 //!
 //! Only a hub that would not do anything else with a push is served so: bare, ours, without hooks,
 //! without rules of its own, not due for its own gc. Whatever is not plain is left to `git push`.
@@ -14,6 +15,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::rc::Rc;
 
+use super::super::ref_locks::{delivered, note_delivery};
 use super::said::Verdict;
 use super::{Place, Remote, nearby};
 use crate::fault;
@@ -78,13 +80,16 @@ pub(super) fn deliver(
         return None;
     }
     fault::at("P0.objects");
+    note_delivery(place, &dir, &place.branch_ref(), commit, refs.pid()).ok()?;
     let prepared = refs
         .update(&place.branch_ref(), commit, tip)
         .and_then(|()| refs.prepare());
     if prepared.is_ok() {
         fault::at("P0.prepared");
     }
-    match prepared.and_then(|()| refs.commit()) {
+    let moved = prepared.and_then(|()| refs.commit());
+    delivered(place).ok()?;
+    match moved {
         Ok(()) => Some(Verdict::Done),
         // Locked or moved by somebody else, or something that git has words for.
         Err(error) => {

@@ -333,7 +333,7 @@ impl Drop for Host {
 }
 
 /// Returns every process that a process has started, and that those have started.
-fn below(pid: u32) -> Vec<u32> {
+pub(crate) fn below(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let mut at = 0;
     let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
