@@ -85,8 +85,6 @@ struct Work {
     windows: &'static str,
     /// Whether files are held open for longer.
     holding: bool,
-    /// Whether the user commits with git at times.
-    committing: bool,
 }
 
 const PLAIN: Work = Work {
@@ -94,7 +92,6 @@ const PLAIN: Work = Work {
     names: MANY,
     windows: "",
     holding: false,
-    committing: false,
 };
 
 fn work(work: Work) {
@@ -103,7 +100,6 @@ fn work(work: Work) {
         names,
         windows,
         holding,
-        committing,
     } = work;
     let seed = number("AUTOSYNC_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
     let seconds = number("AUTOSYNC_TEST_SECONDS").unwrap_or(20);
@@ -134,11 +130,6 @@ fn work(work: Work) {
         let actor = Actor::new(name, &host.folder, &trash, names);
         if holding { actor.holding() } else { actor }
     });
-    if committing {
-        // Two histories that people made would be held.
-        pair.laptop.write("first", "common\n");
-        pair.quiet();
-    }
     let all = OPERATIONS * 2;
     let begun = clock::now();
     let mut killed = 0;
@@ -146,12 +137,6 @@ fn work(work: Work) {
     for done in 0..all {
         let side = random.usize(..2);
         actors[side].act(&mut random);
-        if committing && random.u32(..10) == 0 {
-            // git may be refused, for a lock or for want of changes. New files are not added: one
-            // that stands where a directory has just come in would take that out by hand.
-            let commit = "git commit -q -a -m 'by hand'";
-            by_hand(host(&mut pair, side), commit);
-        }
         if let Some((victim, left)) = dead {
             if left == 0 {
                 host(&mut pair, victim).start();
@@ -192,12 +177,6 @@ fn work(work: Work) {
     for actor in &mut actors {
         actor.let_go();
     }
-    if committing {
-        // What a refused commit left staged would be waited for.
-        for host in pair.hosts() {
-            host.until("nothing is staged", |host| by_hand(host, "git reset -q"));
-        }
-    }
     pair.quiet();
     let calm = clock::now().since(over);
     if holding {
@@ -234,16 +213,6 @@ fn work(work: Work) {
     }
     assert!(lost.is_empty(), "{context}\n{lost:#?}");
     assert!(written > 100, "{written}");
-}
-
-/// Runs what a person types in the folder. Returns whether it went well.
-fn by_hand(host: &Host, line: &str) -> bool {
-    let mut command = host.sandbox.command("sh");
-    let out = command
-        .args(["-c", line])
-        .current_dir(&host.folder)
-        .output();
-    out.unwrap().status.success()
 }
 
 /// Waits until nothing is left of what the agents displaced: by then what was written to it late is
@@ -311,14 +280,6 @@ fn what_is_written_to_files_that_stay_open_is_not_lost() {
         kills: 5,
         names: FEW,
         holding: true,
-        ..PLAIN
-    });
-}
-
-#[test]
-fn random_work_and_commits_by_hand_end_equal() {
-    work(Work {
-        committing: true,
         ..PLAIN
     });
 }
