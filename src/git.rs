@@ -32,6 +32,7 @@ pub mod index;
 mod loose;
 pub mod objects;
 pub mod refs;
+pub mod reftable;
 pub mod refusal;
 pub mod ssh;
 pub mod tree;

@@ -337,6 +337,35 @@ pub fn start_time(pid: i32) -> Option<u64> {
         .ok()
 }
 
+/// Returns whether the process with this id that started then (see [`start_time`]) lives in this
+/// boot. One that has ended and is not waited for does not.
+pub fn lives(pid: i32, start: u64, boot: &str) -> bool {
+    let state = || {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        text.rsplit_once(')')?.1.trim_start().chars().next()
+    };
+    boot == boot_id()
+        && start_time(pid) == Some(start)
+        && state().is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// Returns the kernel's id of this boot, empty where there is none.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+/// Returns whether a process has this file open, as far as we may look.
+pub fn is_open(path: &std::path::Path) -> bool {
+    let list = |dir: std::path::PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten();
+    list("/proc".into()).any(|process| {
+        list(process.path().join("fd"))
+            .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|open| open == path))
+    })
+}
+
 /// Returns the moment at which the process with this id started; `None` if there is none.
 pub fn started(pid: i32) -> Option<Moment> {
     // proc(5) counts in USER_HZ, which is 100 wherever this program runs.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Stdio};
 
 use super::objects::Objects;
-use super::{Git, GitError, failed, unparsable};
+use super::{Git, GitError, failed, reftable, unparsable};
 use crate::names::ObjectId;
 use crate::process::Running;
 
@@ -80,6 +80,8 @@ fn read_by_program(git: &Git, name: &str) -> Result<Option<ObjectId>, GitError> 
 /// Sets one of our own references, or removes it. No lock of the user's is involved.
 pub fn set(git: &Git, objects: &Objects, name: &str, to: Option<ObjectId>) -> Result<(), GitError> {
     let Some(repo) = objects.library() else {
+        // The child has no number yet; it outlives us for a moment only.
+        let _note = reftable::write_down(git, std::process::id())?;
         return match to {
             Some(id) => git
                 .call("update-ref", [name, &id.to_string()], b"")
@@ -130,6 +132,8 @@ pub struct RefTransaction {
     output: BufReader<ChildStdout>,
     /// Answers that were not read yet.
     expected: Vec<&'static str>,
+    /// That it may hold the lock of a reftable; the last to be dropped.
+    _note: Option<reftable::Note>,
 }
 
 impl RefTransaction {
@@ -147,11 +151,13 @@ impl RefTransaction {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(unparsable("update-ref", b"no pipes"));
         };
+        let note = reftable::write_down(git, running.child().id())?;
         let mut this = Self {
             running,
             input: Some(input),
             output: BufReader::new(output),
             expected: Vec::new(),
+            _note: note,
         };
         this.say("start", Some("start: ok"))?;
         Ok(this)

@@ -12,13 +12,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::folder::Folder;
-use super::publish::boot_id;
 use super::records::{self, damaged};
 use super::take::Taken;
 use super::{Place, RepoError, contact};
 use crate::engine::event::Code;
 use crate::git::tree::Lookup;
 use crate::names::{ObjectId, RepoPath};
+use crate::process;
 
 /// The kind and version of the file.
 const KIND: &str = "autosync boot 1";
@@ -42,14 +42,14 @@ impl Boot {
             .into_iter();
         if let Some(head) = all.next() {
             let ran = head[0].as_slice();
-            boot.look = head[1] == b"look" || (ran != b"-" && ran != boot_id().as_bytes());
+            boot.look = head[1] == b"look" || (ran != b"-" && ran != process::boot_id().as_bytes());
         }
         for fields in all {
             let id = records::id(&path, &fields[0])?;
             let id = id.ok_or_else(|| damaged(&path, "a file has no content"))?;
             boot.suspects.insert(RepoPath::new(&fields[1])?, id);
         }
-        boot.save(place, &boot_id())?;
+        boot.save(place, &process::boot_id())?;
         Ok(boot)
     }
 
@@ -128,7 +128,7 @@ pub fn hold(
         .retain(|path, _| !taken.edits.contains_key(path));
     boot.suspects.extend(found);
     if *boot != before {
-        boot.save(&folder.place, &boot_id())?;
+        boot.save(&folder.place, &process::boot_id())?;
     }
     Ok(())
 }

@@ -34,6 +34,7 @@ use crate::git::objects::Kind as ObjectKind;
 use crate::git::tree::{EXECUTABLE, Entry, FILE, SYMLINK};
 use crate::git::{self, GitError};
 use crate::names::{ObjectId, RepoPath};
+use crate::process;
 
 /// How long everything stays at least.
 pub const GRACE: Duration = Duration::from_secs(60);
@@ -124,7 +125,7 @@ pub fn keep(place: &Place, journal: &Journal, lefts: &[(usize, Left)]) -> Result
     let dir = disk::open_directory(stage)?;
     let mut all: Vec<Fields> = vec![
         [
-            publish::boot_id(),
+            process::boot_id(),
             clock::now().0.as_secs().to_string(),
             clock::wall_seconds().to_string(),
             if journal.mass { "mass" } else { "-" }.to_owned(),
@@ -277,7 +278,7 @@ fn sweep(
     late: &mut Vec<LateEdit>,
 ) -> Result<(), RepoError> {
     // After a reboot nobody has anything open from before.
-    let rebooted = store.boot != publish::boot_id().into_bytes();
+    let rebooted = store.boot != process::boot_id().into_bytes();
     let age = if rebooted {
         GRACE_UNKNOWN
     } else {
@@ -367,7 +368,7 @@ fn store_blob(
             .stdin(Stdio::from(File::open(slot).map_err(failed)?))
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let mut running = crate::process::Running::start(&mut command).map_err(GitError::Spawn)?;
+        let mut running = process::Running::start(&mut command).map_err(GitError::Spawn)?;
         let mut out = Vec::new();
         if let Some(mut pipe) = running.child().stdout.take() {
             io::Read::read_to_end(&mut pipe, &mut out).map_err(failed)?;

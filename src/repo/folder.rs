@@ -11,7 +11,7 @@ use super::boot::Boot;
 use super::filter::Patterns;
 use super::journal::journal_open;
 use super::plan::{self, Approval};
-use super::publish::{IndexEdit, Published, boot_id, publish};
+use super::publish::{IndexEdit, Published, publish};
 use super::{Place, RepoError, Settings, apply, merge, stable};
 use crate::clock;
 use crate::engine::event::{Code, Held, Recovery, Trouble, Waiting};
@@ -20,6 +20,7 @@ use crate::git::gate::{self, Record};
 use crate::git::index::IndexView;
 use crate::git::{refs, tree};
 use crate::names::{ObjectId, RepoPath};
+use crate::process;
 
 /// The reference to a commit that is stored but not yet on the branch.
 pub const PENDING: &str = "refs/worktree/autosync/pending";
@@ -118,7 +119,7 @@ impl Folder {
             );
         }
         let file = self.place.store.join("root");
-        let now = format!("{} {} {}\n", meta.dev(), meta.ino(), boot_id());
+        let now = format!("{} {} {}\n", meta.dev(), meta.ino(), process::boot_id());
         let before = fs::read_to_string(&file).unwrap_or_default();
         if before == now {
             return Ok(false);
@@ -128,7 +129,7 @@ impl Folder {
         if let [device, inode, boot] = words[..] {
             let same_inode = inode == meta.ino().to_string();
             let same_device = device == meta.dev().to_string();
-            is_other = !same_inode || (boot == boot_id() && !same_device);
+            is_other = !same_inode || (boot == process::boot_id() && !same_device);
             if !approved && is_other {
                 let hint = "If this is right, run `autosync approve`; else mount the right disk.";
                 return hold(

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use super::disk::{self, Identity, Seen};
-use super::publish::{boot_id, remove};
+use super::publish::remove;
 use super::{Place, RepoError, records};
 use crate::fault;
 use crate::git::gate;
@@ -131,7 +131,7 @@ fn write_down(place: &Place, which: Option<Identity>) -> Result<(), RepoError> {
     let fields = [
         pid.to_string(),
         start.unwrap_or_default().to_string(),
-        boot_id(),
+        process::boot_id(),
     ];
     let fields = fields.into_iter().chain(which).map(String::into_bytes);
     records::write(&record(place), KIND, &[fields.collect()])
@@ -196,5 +196,5 @@ fn lives(pid: &str, start: &str, boot: &str) -> bool {
         return false;
     };
     let here = i32::try_from(std::process::id()) == Ok(pid);
-    !here && boot == boot_id() && process::start_time(pid) == Some(start)
+    !here && process::lives(pid, start, boot)
 }

@@ -294,14 +294,6 @@ fn differing(
     Ok(found)
 }
 
-/// Returns the kernel's id of this boot, empty where there is none.
-pub(super) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
-}
-
 /// Removes a file of ours; that it is not there is no error.
 pub(super) fn remove(path: &Path) -> Result<(), RepoError> {
     match fs::remove_file(path) {
@@ -359,6 +351,10 @@ pub fn remove_own_locks(place: &Place, tips: &[ObjectId]) -> Result<Vec<PathBuf>
         take(lock)?;
         index_lock::forget(place)?;
     }
+    if let Some(lock) = git::reftable::left_lock(&place.git) {
+        take(lock)?;
+    }
+    git::reftable::forget(&place.git)?;
 
     let branch = place
         .git

@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::publish::{boot_id, remove};
+use super::publish::remove;
 use super::{Place, RepoError};
 use crate::git::refs;
 use crate::names::ObjectId;
@@ -71,7 +71,7 @@ pub fn note_delivery(
     git: i32,
 ) -> Result<(), RepoError> {
     let note = delivering(place);
-    let mut text = format!("{to} {git} {} {name}\n", boot_id()).into_bytes();
+    let mut text = format!("{to} {git} {} {name}\n", process::boot_id()).into_bytes();
     text.extend_from_slice(dir.as_os_str().as_bytes());
     fs::write(&note, text).map_err(|error| RepoError::io(&note, error))
 }
@@ -95,7 +95,8 @@ fn remove_hub_locks(place: &Place) -> Result<(), RepoError> {
     let [to, git, boot, name] = words[..] else {
         return delivered(place);
     };
-    let lives = || boot == boot_id() && git.parse().is_ok_and(|git| !process::is_gone(git));
+    let lives =
+        || boot == process::boot_id() && git.parse().is_ok_and(|git| !process::is_gone(git));
     let deadline = clock::now() + PATIENCE;
     while lives() && clock::now() < deadline {
         std::thread::sleep(BREATH);

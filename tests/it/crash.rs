@@ -8,7 +8,7 @@ use std::path::Path;
 use autosync::process;
 use autosync::repo::records;
 
-use crate::pair::Pair;
+use crate::pair::{Host, Pair};
 use crate::support::{PROGRAM, Ran, Sandbox, ended};
 
 /// A killed process ends so.
@@ -539,4 +539,48 @@ fn a_kill_together_with_the_git_that_holds_the_locks() {
         here.once_until(step).kill_all();
         assert_recovers(&pair, step, &["TOKEN-edit"]);
     }
+}
+
+#[test]
+fn the_lock_of_a_reftable_is_removed_if_a_git_of_ours_left_it_and_only_then() {
+    if autosync::git::check_version().unwrap() < (2, 45) {
+        crate::network::skipped(
+            "the_lock_of_a_reftable_is_removed_if_a_git_of_ours_left_it_and_only_then",
+            "this git has no reftable",
+        );
+        return;
+    }
+    let here = Host::new(Sandbox::named("laptop"));
+    fs::create_dir(&here.root).unwrap();
+    here.git(&["init", "-q", "--ref-format=reftable"]);
+    here.write("a", "1\n");
+    assert_eq!(here.once().code, Some(0));
+    let lock = here.at(".git/reftable/tables.list.lock");
+
+    // Killed together with its child, as when the power goes.
+    here.write("a", "2\n");
+    let stopped = here.once_until("S7.prepared");
+    assert!(lock.exists());
+    stopped.kill_all();
+    assert!(lock.exists(), "nobody was left to remove it");
+
+    // Somebody who lives has it.
+    let open = fs::File::open(&lock).unwrap();
+    assert_ne!(here.once().code, Some(0));
+    assert!(lock.exists());
+    drop(open);
+    let ran = here.once();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(here.git(&["show", "HEAD:a"]), "2");
+    assert!(!lock.exists());
+
+    // Nobody wrote it down.
+    here.write("a", "3\n");
+    fs::write(&lock, "").unwrap();
+    let ran = here.once();
+    assert!(ran.err.contains("tables.list.lock"), "{ran:?}");
+    assert!(lock.exists());
+    fs::remove_file(&lock).unwrap();
+    assert_eq!(here.once().code, Some(0));
+    assert_eq!(here.git(&["show", "HEAD:a"]), "3");
 }
