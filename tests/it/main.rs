@@ -9,6 +9,7 @@ mod config;
 mod control;
 mod crash;
 mod demo;
+mod durable;
 mod git_bench;
 mod network;
 mod offline;
