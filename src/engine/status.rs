@@ -46,7 +46,7 @@ pub struct FolderStatus {
     pub branch: String,
     /// What it is doing.
     pub state: State,
-    /// Which trouble, `ok` if none; the words of [`Code`](super::event::Code).
+    /// Which trouble, `ok` if none; the words of [`Code`].
     pub code: String,
     /// One sentence.
     pub message: String,

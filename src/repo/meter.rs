@@ -1,7 +1,7 @@
 //! How far a long job on the files of a folder is, for people who wait for it.
 //!
 //! Invariants: a job with fewer than [`MANY`] files says nothing; another says where it stands at
-//! once, then at most every [`EVERY`], and at its end. Counting costs no more than asking the clock.
+//! once, then at most every `EVERY`, and at its end. Counting costs no more than asking the clock.
 
 use std::cell::OnceCell;
 use std::fmt;
