@@ -12,7 +12,7 @@ use super::filter::Patterns;
 use super::journal::journal_open;
 use super::plan::{self, Approval};
 use super::publish::{IndexEdit, Published, publish};
-use super::{Place, RepoError, Settings, apply, merge, stable};
+use super::{Place, RepoError, Settings, apply, merge, rewritten, stable};
 use crate::clock;
 use crate::engine::event::{Code, Held, Recovery, Trouble, Waiting};
 use crate::engine::timer::Moment;
@@ -154,12 +154,45 @@ impl Folder {
             return Err(RepoError::Blocked(trouble));
         }
         if journal_open(&self.place) {
-            apply::recover(&self.place, &mut self.bases, &mut self.view)?;
+            self.finish_apply()?;
         }
         self.finish_pending()?;
         let record = gate::record(&self.place.git, &self.place.objects, &branch)?;
         self.refresh_view(&record)?;
         Ok((record, spent))
+    }
+
+    /// Finishes an apply that was begun. A commit that the user made meanwhile is merged at once.
+    ///
+    /// The disk has what came in by then, and so may the user's commit, whose history says nothing
+    /// of it: what is edited next would be merged as if it were an edit of the old versions.
+    fn finish_apply(&mut self) -> Result<(), RepoError> {
+        let target = apply::journal_target(&self.place)?;
+        apply::recover(&self.place, &mut self.bases, &mut self.view)?;
+        let place = &self.place;
+        let tip = refs::read(&place.git, &place.objects, &place.branch_ref())?;
+        let (Some(target), Some(tip)) = (target, tip) else {
+            return Ok(());
+        };
+        if tip == target || place.objects.descends(tip, target)? {
+            return Ok(());
+        }
+        let prefer = if rewritten::rewritten(place, target, tip)? {
+            merge::Prefer::LocalSilently
+        } else {
+            merge::Prefer::Hub
+        };
+        let merged = merge::merge(place, target, tip, prefer)?;
+        let merge::MergeOutcome::Created { commit, .. } = merged else {
+            return Ok(());
+        };
+        let (bases, view) = (&mut self.bases, &mut self.view);
+        let done = apply::apply(&self.place, bases, view, commit, &Approval::Commits)?;
+        match done.blocked {
+            Some(trouble) if journal_open(&self.place) => Err(RepoError::Blocked(trouble)),
+            // The user is at it still: it is merged later, like every other commit.
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Reads the index again if somebody else moved it or the branch.
@@ -309,7 +342,7 @@ impl Folder {
             return Err(RepoError::Blocked(trouble));
         }
         if journal_open(place) {
-            apply::recover(&self.place, &mut self.bases, &mut self.view)?;
+            self.finish_apply()?;
         }
         self.finish_pending()?;
         super::publish::remove_unfinished(&self.place)?;

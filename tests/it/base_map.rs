@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use autosync::engine::action::Job;
 use autosync::engine::event::Event;
+use autosync::fault;
 use autosync::git::tree::{Entry, FILE};
 use autosync::names::{ObjectId, RepoPath};
 use autosync::repo::bases::{Base, Why};
@@ -429,4 +430,55 @@ fn kept_a_removal_on_top_of_a_history_that_gave_way_gives_way_to_what_came() {
     assert!(!here.once().out.contains("Waiting"), "{ran:?}");
     assert_quiet(here, &tip, "written");
     pair.assert_settled("written");
+}
+
+#[test]
+fn kept_what_a_commit_by_hand_took_of_an_apply_is_known_to_have_come_in() {
+    // The user commits when the disk has what came in and the branch has not: with his edit, and
+    // with our writes as if they were his.
+    let pair = incoming("file");
+    let here = &pair.laptop;
+    pair.server.write("new", "TOKEN-new\n");
+    let _ran = pair.server.once().ok();
+    here.git(&["fetch", "-q", "origin"]);
+    let target = here.git(&["rev-parse", "origin/main"]);
+    let mut folder = Folder::open(settings(&here.root)).unwrap();
+    let mut commit = here.sandbox.command("git");
+    commit.args(["commit", "-q", "-a", "-m", "by hand"]);
+    commit.current_dir(&here.root);
+    let other = here.at("other");
+    let by_hand = move |step: &str| {
+        if step == "A3.done" && fs::read(&other).unwrap() != b"TOKEN-mine\n" {
+            fs::write(&other, "TOKEN-mine\n").unwrap();
+            assert!(commit.status().unwrap().success());
+        }
+    };
+    let job = Job::Apply {
+        target: ObjectId::from_hex(&target).unwrap(),
+        approved: false,
+    };
+    let done = fault::with_hook(by_hand, || folder.run(job, &mut |_| {}));
+    let Event::Applied(applied) = done else {
+        panic!("an apply ends as one");
+    };
+    assert!(applied.unfinished, "the branch moved: {applied:?}");
+    let Event::Recovered(recovered) = folder.run(Job::Recover, &mut |_| {}) else {
+        panic!("a start ends as one");
+    };
+    assert_eq!(recovered.blocked, None);
+    drop(folder);
+    let log = here.git(&["log", "--format=%s"]);
+    assert!(log.contains("by hand"), "{log}");
+    here.git(&["merge-base", "--is-ancestor", &target, "HEAD"]);
+    assert_eq!(here.git(&["status", "--porcelain"]), "");
+    pair.converge("by hand");
+    pair.assert_settled("by hand");
+    let tree = here.tree();
+    for (path, text) in [
+        ("file", NEW),
+        ("new", "TOKEN-new\n"),
+        ("other", "TOKEN-mine\n"),
+    ] {
+        assert_eq!(tree[path], text, "{path}");
+    }
 }
