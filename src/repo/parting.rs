@@ -30,8 +30,8 @@ pub(super) fn parting(
             (None, false) => {
                 gone.insert(path.clone(), None);
             }
-            // At an entry of nothing: a directory was to give way there, and did.
-            (Some(known), true) if known.have.is_none() => {
+            // A directory was to give way there, and did.
+            (known, true) if known.is_none_or(|known| known.have.is_none()) => {
                 for below in tree::differences(&place.objects, None, Some(entry.id))? {
                     let below: RepoPath = path.join(below.path.as_bytes())?;
                     if bases.get(&below).is_none() {
