@@ -5,7 +5,7 @@
 //! tree only if somebody who had it in their tree overwrote or deleted it; if that was on another
 //! host than the one that wrote it, it was published before and is in the history.
 //!
-//! `AUTOSYNC_TEST_SECONDS` is how long the work goes on (20), `AUTOSYNC_TEST_SEED` repeats a run as
+//! `AUTOSYNC_TEST_SECONDS` is how long the work goes on (60 or 20), `AUTOSYNC_TEST_SEED` repeats a run as
 //! far as time lets it be repeated.
 
 mod actor;
@@ -77,6 +77,8 @@ fn unaccounted(
 /// What a run is like.
 #[derive(Clone, Copy)]
 struct Work {
+    /// How long it goes on, unless somebody says otherwise.
+    seconds: u64,
     /// Agents that are killed.
     kills: u32,
     /// What is worked on.
@@ -88,6 +90,7 @@ struct Work {
 }
 
 const PLAIN: Work = Work {
+    seconds: 60,
     kills: 0,
     names: MANY,
     windows: "",
@@ -96,13 +99,14 @@ const PLAIN: Work = Work {
 
 fn work(work: Work) {
     let Work {
+        seconds,
         kills,
         names,
         windows,
         holding,
     } = work;
     let seed = number("AUTOSYNC_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let seconds = number("AUTOSYNC_TEST_SECONDS").unwrap_or(20);
+    let seconds = number("AUTOSYNC_TEST_SECONDS").unwrap_or(seconds);
     let context = format!("AUTOSYNC_TEST_SEED={seed} AUTOSYNC_TEST_SECONDS={seconds}");
     #[expect(
         clippy::print_stdout,
@@ -259,6 +263,7 @@ fn twenty_kills_during_random_work_lose_nothing() {
 #[test]
 fn random_work_that_meets_all_the_time_ends_equal_without_windows_too() {
     work(Work {
+        seconds: 20,
         names: FEW,
         windows: NO_WINDOWS,
         ..PLAIN
@@ -268,6 +273,7 @@ fn random_work_that_meets_all_the_time_ends_equal_without_windows_too() {
 #[test]
 fn twenty_kills_where_all_meets_lose_nothing() {
     work(Work {
+        seconds: 20,
         kills: KILLS,
         names: FEW,
         ..PLAIN
@@ -277,6 +283,7 @@ fn twenty_kills_where_all_meets_lose_nothing() {
 #[test]
 fn what_is_written_to_files_that_stay_open_is_not_lost() {
     work(Work {
+        seconds: 20,
         kills: 5,
         names: FEW,
         holding: true,
