@@ -96,6 +96,9 @@ impl Lab {
         git(&seed, &["init", "-q", "-b", "main"]);
         git(&seed, &["add", "-A"]);
         git(&seed, &["commit", "-q", "-m", "seed"]);
+        // As a push of so many files leaves them on a hub; loose ones would have it cleaned up
+        // again and again while we measure.
+        git(&seed, &["repack", "-adq"]);
         git(
             this.place.path(),
             &["clone", "-q", "--bare", "seed", "hub.git"],
