@@ -550,7 +550,7 @@ impl Agent {
             if self.folders.values().all(|folder| folder.config != config) {
                 let name = config.name.clone();
                 if let Err(error) = self.start_folder((config, repository)) {
-                    tracing::error!(folder = name, "{} {}", error.message, error.hint);
+                    tracing::error!(folder = name, "{}", sentences(&error.message, &error.hint));
                 }
             }
         }
@@ -583,6 +583,15 @@ fn transports(
     settings.notice.transports.iter().map(make).collect()
 }
 
+/// Returns what happened and what to do about it, as text.
+fn sentences(message: &str, hint: &str) -> String {
+    if hint.is_empty() {
+        message.to_owned()
+    } else {
+        format!("{message}. {hint}")
+    }
+}
+
 /// Writes what a person did or would ask about into the log.
 fn log(folder: &str, tell: &Tell) {
     match tell {
@@ -590,7 +599,8 @@ fn log(folder: &str, tell: &Tell) {
         Tell::Pushed(commit) => tracing::info!(folder, "pushed {}", commit.short()),
         Tell::Received { host, count, .. } => {
             let from = host.as_deref().unwrap_or("the hub");
-            tracing::info!(folder, "{count} files from {from}");
+            let files = if *count == 1 { "file" } else { "files" };
+            tracing::info!(folder, "{count} {files} from {from}");
         }
         Tell::Conflict(copies) => {
             for copy in copies {
@@ -602,8 +612,10 @@ fn log(folder: &str, tell: &Tell) {
                 );
             }
         }
-        Tell::Held(held) => tracing::error!(folder, "{} {}", held.message, held.hint),
-        Tell::Problem(trouble) => tracing::warn!(folder, "{} {}", trouble.message, trouble.hint),
+        Tell::Held(held) => tracing::error!(folder, "{}", sentences(&held.message, &held.hint)),
+        Tell::Problem(trouble) => {
+            tracing::warn!(folder, "{}", sentences(&trouble.message, &trouble.hint));
+        }
         Tell::Solved => tracing::info!(folder, "syncing again"),
     }
 }
