@@ -271,14 +271,7 @@ impl Agent {
                         what: What::Progress { at: at.clone() },
                     }));
                 }
-                if let Some((remote, ssh)) = folder.hear(said) {
-                    let known = transport::Folder {
-                        key: id.to_string(),
-                        id: folder.status().id,
-                        branch: folder.settings.branch.clone(),
-                        hub: remote.kind,
-                        ssh_command: ssh,
-                    };
+                if let Some(known) = folder.hear(said, &id.to_string()) {
                     for transport in &mut self.transports {
                         transport.watch(&known);
                     }
@@ -314,7 +307,7 @@ impl Agent {
                 what,
             }));
         };
-        for folder in self.folders.values_mut() {
+        for (id, folder) in &mut self.folders {
             while let Some(wanted) = folder.act() {
                 match wanted {
                     Wanted::Announce(notice) => {
@@ -322,7 +315,15 @@ impl Agent {
                             transport.announce(&notice);
                         }
                     }
+                    Wanted::Confirm(notice) => {
+                        for transport in &self.transports {
+                            transport.confirm(&notice);
+                        }
+                    }
                     Wanted::Tell(tell) => {
+                        for transport in &self.transports {
+                            transport.tell(&id.to_string(), &tell);
+                        }
                         log(&folder.config.name, &tell);
                         publish(&folder.config.name, What::from(&tell));
                     }
@@ -545,7 +546,29 @@ impl Agent {
         for id in gone {
             self.stop_folder(id);
         }
+        let bell = |settings: &Settings| {
+            let Settings {
+                notice,
+                xmpp,
+                fanout,
+                ..
+            } = settings;
+            (notice.clone(), xmpp.clone(), fanout.clone())
+        };
+        let bell_changed = bell(&settings) != bell(&self.settings);
         self.settings = settings;
+        if bell_changed {
+            self.transports.clear();
+            for folder in self.folders.values_mut() {
+                folder.deafen();
+            }
+            self.transports = transports(&self.settings, &self.runtime, &self.inbox.0);
+            for folder in self.folders.values().filter_map(FolderAgent::known) {
+                for transport in &mut self.transports {
+                    transport.watch(folder);
+                }
+            }
+        }
         for (config, repository) in folders {
             if self.folders.values().all(|folder| folder.config != config) {
                 let name = config.name.clone();
@@ -570,17 +593,18 @@ fn transports(
     let sink: transport::Sink = Arc::new(move |key: &str, event| {
         drop(inbox.send(Inbox::Told(key.to_owned(), Box::new(event))));
     });
-    let make = |kind: &TransportKind| -> Box<dyn Transport> {
-        match kind {
+    let make = |kind: &TransportKind| -> Option<Box<dyn Transport>> {
+        Some(match kind {
             TransportKind::Hub => Box::new(HubTransport::new(
                 Arc::clone(&sink),
                 runtime.to_owned(),
                 transport::hub::Pace::default(),
             )),
+            TransportKind::Xmpp | TransportKind::Fanout => return None,
             TransportKind::Poll => Box::new(PollTransport::new()),
-        }
+        })
     };
-    settings.notice.transports.iter().map(make).collect()
+    settings.notice.transports.iter().filter_map(make).collect()
 }
 
 /// Returns what happened and what to do about it, as text.
@@ -597,6 +621,7 @@ fn log(folder: &str, tell: &Tell) {
     match tell {
         Tell::Committed(made) => tracing::info!(folder, "committed {}", made.summary),
         Tell::Pushed(commit) => tracing::info!(folder, "pushed {}", commit.short()),
+        Tell::Arrived { hosts, .. } => tracing::info!(folder, "{} have it", hosts.join(", ")),
         Tell::Received { host, count, .. } => {
             let from = host.as_deref().unwrap_or("the hub");
             let files = if *count == 1 { "file" } else { "files" };

@@ -13,9 +13,13 @@
 //! Absent: secrets, and any look into a folder.
 
 mod amount;
+mod desktop;
+mod fanout;
 mod place;
+mod roots;
 mod words;
 mod written;
+mod xmpp;
 
 use std::fs;
 use std::io;
@@ -23,12 +27,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use amount::{NotAnAmount, duration, show_duration, show_size, size};
+pub use desktop::{Describe, DesktopSettings, Notify};
+pub use fanout::FanoutSettings;
 pub use place::is_path as hub_is_path;
 pub use words::{ConflictRule, LogFormat, LogLevel, TransportKind, Way, Word};
+pub use xmpp::{Password, Secret, Tls, XmppSettings};
 
 use crate::engine::guard::MassDelete;
 use crate::names::escape;
 use crate::paths::{Env, Paths};
+use roots::{Roots, tail, tell_apart};
 use written::{At, Written, WrittenFolder};
 
 /// The file with every key, its default and one line of words.
@@ -47,6 +55,12 @@ pub struct Settings {
     pub push: PushSettings,
     /// How news is heard.
     pub notice: NoticeSettings,
+    /// The account for notices; `None` without one.
+    pub xmpp: Option<XmppSettings>,
+    /// The server for notices; `None` without one.
+    pub fanout: Option<FanoutSettings>,
+    /// What the desktop shows.
+    pub desktop: DesktopSettings,
     /// What is held until a person approves.
     pub guards: GuardSettings,
     /// The control API.
@@ -83,6 +97,8 @@ pub struct FolderSettings {
     pub max_file: Option<u64>,
     /// How often the hub is asked; `None` depends on the transports.
     pub poll: Option<Duration>,
+    /// People who share it: their hosts may tell us of its pushes, bare XMPP addresses.
+    pub peers: Vec<String>,
 }
 
 /// When a change is committed.
@@ -321,13 +337,9 @@ impl Settings {
             (written.push_quiet, push.quiet),
             (written.push_quiet_max, push.quiet_max),
         )?;
-        let mut transports = written.transports.map_or_else(
-            || NoticeSettings::default().transports,
-            |transports| transports.value,
-        );
-        transports.push(TransportKind::Poll);
-        transports.sort_unstable();
-        transports.dedup();
+        let xmpp = written.xmpp.meant(&scene)?;
+        let fanout = written.fanout.meant(&scene)?;
+        let transports = scene.transports(written.transports, xmpp.is_some(), fanout.is_some())?;
         Ok(Self {
             folders: scene.folders(written.folders)?,
             settle: SettleSettings {
@@ -342,6 +354,9 @@ impl Settings {
                 max_wait: value_or(written.push_max_wait, push.max_wait),
             },
             notice: NoticeSettings { transports },
+            desktop: written.desktop.meant(&scene)?,
+            xmpp,
+            fanout,
             guards: GuardSettings {
                 mass_delete: MassDelete {
                     files: value_or(written.mass_delete_files, mass_delete.files),
@@ -376,6 +391,7 @@ impl FolderSettings {
             conflict: ConflictRule::Merge,
             max_file: None,
             poll: None,
+            peers: Vec::new(),
         }
     }
 }
@@ -480,6 +496,40 @@ impl Scene<'_> {
             key: key.to_owned(),
             message: message.into(),
         }
+    }
+
+    /// Returns the transports: as written, else the hub and whatever has a table of its own.
+    fn transports(
+        &self,
+        written: Option<At<Vec<TransportKind>>>,
+        xmpp: bool,
+        fanout: bool,
+    ) -> Result<Vec<TransportKind>, ConfigError> {
+        let of_tables = [
+            (TransportKind::Xmpp, xmpp, "[xmpp] jid"),
+            (TransportKind::Fanout, fanout, "[fanout] server"),
+        ];
+        let mut transports = if let Some(At { value, line }) = written {
+            for (kind, has, key) in of_tables {
+                if value.contains(&kind) && !has {
+                    let why = format!("names \"{}\", which needs `{key}`", kind.word());
+                    return Err(self.bad(line, "notice.transports", why));
+                }
+            }
+            value
+        } else {
+            let with = of_tables.iter().filter(|(_, has, _)| *has);
+            let with = with.map(|(kind, ..)| *kind);
+            NoticeSettings::default()
+                .transports
+                .into_iter()
+                .chain(with)
+                .collect()
+        };
+        transports.push(TransportKind::Poll);
+        transports.sort_unstable();
+        transports.dedup();
+        Ok(transports)
     }
 
     fn path(&self, text: Option<At<String>>, key: &str) -> Result<Option<PathBuf>, ConfigError> {
@@ -589,6 +639,7 @@ impl Scene<'_> {
             }
             folder.poll = Some(poll.value);
         }
+        folder.peers = xmpp::bare_list(self, written.peers, "folder.peers")?;
         Ok(folder)
     }
 
@@ -609,63 +660,6 @@ impl Scene<'_> {
         }
         Ok(value)
     }
-}
-
-/// The roots of the folders so far, as written and with every link followed.
-#[derive(Default)]
-struct Roots(Vec<(PathBuf, PathBuf)>);
-
-impl Roots {
-    /// Adds a root. Errors with a part of a sentence if it nests with one before.
-    fn add(&mut self, path: &Path) -> Result<(), String> {
-        let root = place::real(path);
-        for (other, other_root) in &self.0 {
-            let how = if root == *other_root {
-                "is"
-            } else if root.starts_with(other_root) {
-                "lies in"
-            } else if other_root.starts_with(&root) {
-                "holds"
-            } else {
-                continue;
-            };
-            return Err(format!(
-                "`{}`, which {how} another folder, `{}`",
-                path.display(),
-                other.display()
-            ));
-        }
-        self.0.push((path.to_owned(), root));
-        Ok(())
-    }
-}
-
-/// Gives more of their paths to folders whose names are equal and not configured.
-fn tell_apart(folders: &mut [FolderSettings], named: &[bool]) {
-    let same = |folders: &[FolderSettings], at: usize| {
-        let equal = |other: &&FolderSettings| other.name == folders[at].name;
-        folders.iter().filter(equal).count() > 1
-    };
-    for length in 2..64 {
-        let clashing: Vec<usize> = (0..folders.len())
-            .filter(|at| !named[*at] && same(folders, *at))
-            .collect();
-        for at in clashing {
-            folders[at].name = tail(&folders[at].path, length);
-        }
-    }
-}
-
-/// Returns the last components of a path as text for a person.
-fn tail(path: &Path, length: usize) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let parts: Vec<String> = path
-        .components()
-        .filter(|part| matches!(part, std::path::Component::Normal(_)))
-        .map(|part| escape(part.as_os_str().as_bytes()))
-        .collect();
-    let tail = parts[parts.len().saturating_sub(length)..].join("/");
-    if tail.is_empty() { "/".into() } else { tail }
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub use settings::{Mode, PushWindows, Settings};
 use action::{Action, Trigger};
 use event::{ConflictCopy, Event, Request, Trouble};
 use lanes::Lanes;
-use notice::Bell;
+use notice::{Bell, Circle};
 use receiving::{Made, Receiving};
 use report::Record;
 use settle::Settle;
@@ -162,8 +162,8 @@ impl Hub {
 /// Why a fetch is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FetchWhy {
-    /// Somebody rang: for this commit, if they said which.
-    Rung(Option<ObjectId>),
+    /// Somebody rang: for this commit, if they said which, and whose host it was.
+    Rung(Option<ObjectId>, Circle),
     /// Start, poll, a refused push, a transport that came up, a person.
     Due,
 }
@@ -238,7 +238,8 @@ impl Engine {
             Event::Pushed(outcome) => self.on_pushed(now, outcome),
             Event::Maintained(_) => self.on_maintained(),
             Event::Identified(id) => self.on_identified(id),
-            Event::Noticed(notice) => self.on_noticed(now, &notice),
+            Event::Noticed(notice, circle) => self.on_noticed(now, &notice, circle),
+            Event::Confirmed { host, commit } => self.on_arrived(host, commit),
             Event::Transport { name, online } => self.on_transport(now, name, online),
             Event::Asked(request) => self.on_asked(now, request),
             Event::Woke => self.on_woke(now),

@@ -14,11 +14,13 @@
 //! Absent: deciding whether a notice is news, and rate limits. Both are the engine's.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock;
+use crate::engine::action::Tell;
 use crate::engine::event::{Event, Trouble};
-use crate::engine::notice::Notice;
+use crate::engine::notice::{Circle, Notice};
 use crate::engine::status::TransportStatus;
 use crate::engine::timer::Moment;
 use crate::git::hub::Kind;
@@ -47,8 +49,16 @@ pub struct Folder {
     /// Its identity, `autosync.id`; empty before the first contact with the hub. Notices of a
     /// transport that knows the folder without it carry it as it is here.
     pub id: String,
+    /// What it is called.
+    pub name: String,
+    /// Its root.
+    pub root: PathBuf,
     /// The branch that is kept identical.
     pub branch: String,
+    /// The address of its hub without secrets.
+    pub url: String,
+    /// People whose hosts may tell of its pushes.
+    pub peers: Vec<String>,
     /// How its hub is reached.
     pub hub: Kind,
     /// The user's `core.sshCommand` in this folder, if set.
@@ -68,6 +78,13 @@ pub trait Transport: Send {
 
     /// Tells the other hosts. Returns at once; a notice that cannot be sent is lost.
     fn announce(&self, notice: &Notice);
+
+    /// Lets this person's other hosts know that a commit is in the tree here, if this transport
+    /// can. Returns at once.
+    fn confirm(&self, _notice: &Notice) {}
+
+    /// Hears what the user is told about a folder, for those who are told over this transport.
+    fn tell(&self, _key: &str, _tell: &Tell) {}
 
     /// Tries again now what it waits to try again: a person asked, or the network is back.
     fn retry(&self);
@@ -168,7 +185,7 @@ impl Board {
     }
 
     fn notice(&self, key: &str, notice: Notice) {
-        (self.sink)(key, Event::Noticed(notice));
+        (self.sink)(key, Event::Noticed(notice, Circle::Own));
     }
 
     /// Returns the worst state of all folders.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
-use crate::config::{FolderSettings, Settings, Way};
+use crate::config::{FolderSettings, Settings, TransportKind, Way, Word};
 use crate::engine::FolderBasics;
 use crate::engine::action::{Action, Job, Lane, Tell};
 use crate::engine::event::{Code, Event, Recovery, Request, RescanWhy, Trouble};
@@ -21,6 +21,7 @@ use crate::lock::Lock;
 use crate::names::escape;
 use crate::repo;
 use crate::repo::ref_locks::remove_ref_locks;
+use crate::transport;
 use crate::watch::{WatchEvent, WatchSettings, Watcher};
 
 use super::lanes::{Ear, Lanes, Said, refuse};
@@ -37,6 +38,8 @@ const BASIC: (&str, &str) = (
 pub(super) enum Wanted {
     /// Send this notice over every transport.
     Announce(Notice),
+    /// Confirm this commit over every transport.
+    Confirm(Notice),
     /// Tell the user.
     Tell(Tell),
     /// A job began.
@@ -65,6 +68,8 @@ pub(super) struct FolderAgent {
     basic: bool,
     /// What had to make room here.
     aside: Vec<AsideStatus>,
+    /// As the transports know it, once the hub is known.
+    known: Option<transport::Folder>,
     last_state: Option<(State, String)>,
     watch_trouble: Option<Trouble>,
 }
@@ -94,6 +99,7 @@ impl FolderAgent {
             progress: [None, None],
             basic: false,
             aside: Vec::new(),
+            known: None,
             last_state: None,
             watch_trouble: None,
         };
@@ -128,13 +134,17 @@ impl FolderAgent {
         }
     }
 
-    /// Takes what a lane says. Returns what the hub is, if that was said.
-    pub(super) fn hear(
-        &mut self,
-        said: Said,
-    ) -> Option<(Box<repo::network::Remote>, Option<String>)> {
+    /// Takes what a lane says. Returns the folder as the transports are to know it under this key,
+    /// if that is another than before.
+    pub(super) fn hear(&mut self, said: Said, key: &str) -> Option<transport::Folder> {
         match said {
-            Said::Event(event) => self.engine.handle_event(clock::now(), *event),
+            Said::Event(event) => {
+                self.engine.handle_event(clock::now(), *event);
+                let id = self.engine.id().unwrap_or_default();
+                let known = self.known.as_mut().filter(|known| known.id != id)?;
+                id.clone_into(&mut known.id);
+                return Some(known.clone());
+            }
             Said::Progress(lane, progress) => {
                 self.progress[usize::from(lane == Lane::Network)] = progress;
             }
@@ -151,7 +161,21 @@ impl FolderAgent {
                     watcher.set_tracked_ignored(paths);
                 }
             }
-            Said::Hub(remote, ssh) => return Some((remote, ssh)),
+            Said::Hub(remote, ssh) => {
+                let known = transport::Folder {
+                    key: key.to_owned(),
+                    id: self.engine.id().unwrap_or_default().to_owned(),
+                    name: self.config.name.clone(),
+                    root: self.settings.root.clone(),
+                    branch: self.settings.branch.clone(),
+                    url: remote.public,
+                    peers: self.config.peers.clone(),
+                    hub: remote.kind,
+                    ssh_command: ssh,
+                };
+                self.known = Some(known.clone());
+                return Some(known);
+            }
         }
         None
     }
@@ -188,7 +212,7 @@ impl FolderAgent {
     /// Takes what a transport tells about this folder. The watch of a hub knows a folder by its
     /// key alone: the identity is ours to fill in.
     pub(super) fn told(&mut self, mut event: Event) {
-        if let Event::Noticed(notice) = &mut event
+        if let Event::Noticed(notice, _) = &mut event
             && notice.folder.is_empty()
         {
             self.engine
@@ -197,6 +221,19 @@ impl FolderAgent {
                 .clone_into(&mut notice.folder);
         }
         self.handle(event);
+    }
+
+    /// Returns the folder as the transports know it, once the hub is known.
+    pub(super) fn known(&self) -> Option<&transport::Folder> {
+        self.known.as_ref()
+    }
+
+    /// Takes that no transport is there any more.
+    pub(super) fn deafen(&mut self) {
+        for kind in TransportKind::ALL {
+            let (name, online) = (kind.0, false);
+            self.handle(Event::Transport { name, online });
+        }
     }
 
     /// Takes a person's request.
@@ -240,6 +277,7 @@ impl FolderAgent {
                 }
             }
             Action::Announce(notice) => Wanted::Announce(notice),
+            Action::Confirm(notice) => Wanted::Confirm(notice),
             Action::Tell(tell) => Wanted::Tell(tell),
         })
     }

@@ -80,7 +80,7 @@ pub fn once(
                         engine.handle_event(clock::now(), refuse(&job, trouble));
                     }
                 }
-                Action::Announce(_) => {}
+                Action::Announce(_) | Action::Confirm(_) => {}
                 Action::Tell(tell) => tells.push(tell),
             }
         }

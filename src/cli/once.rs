@@ -117,7 +117,7 @@ pub(super) fn report(outcome: &Outcome, again: &str) -> anyhow::Result<Exit> {
                     ))?;
                 }
             }
-            Tell::Held(_) | Tell::Problem(_) | Tell::Solved => {}
+            Tell::Arrived { .. } | Tell::Held(_) | Tell::Problem(_) | Tell::Solved => {}
         }
     }
     for aside in &outcome.made_way {

@@ -25,6 +25,9 @@ fn an_empty_file_means_the_defaults() {
             settle: SettleSettings::default(),
             push: PushSettings::default(),
             notice: NoticeSettings::default(),
+            xmpp: None,
+            fanout: None,
+            desktop: DesktopSettings::default(),
             guards: GuardSettings::default(),
             control: ControlSettings::default(),
             log: LogSettings::default(),
@@ -50,6 +53,7 @@ fn everything_that_is_written_is_meant() {
         conflict = "copy"
         max_file = "2MB"
         poll = "5m"
+        peers = ["her@example.org"]
         [settle]
         quiet = 0
         [push]
@@ -83,6 +87,7 @@ fn everything_that_is_written_is_meant() {
             conflict: ConflictRule::Copy,
             max_file: Some(2_000_000),
             poll: Some(Duration::from_secs(300)),
+            peers: vec!["her@example.org".into()],
         }]
     );
     assert_eq!(settings.settle.quiet_max, Duration::ZERO);
@@ -98,6 +103,100 @@ fn everything_that_is_written_is_meant() {
             format: LogFormat::Json
         }
     );
+}
+
+#[test]
+fn the_tables_of_notices_say_who_carries_them() {
+    let settings = parse(
+        r#"
+        [xmpp]
+        jid = "me@example.org"
+        password_file = "~/pass"
+        server = "[::1]:15222"
+        tls = "direct"
+        ca_file = "ca.pem"
+        [fanout]
+        server = "tcp://router:1986"
+        key_file = "key"
+        [desktop]
+        notify = "problems"
+        describe_command = ["ask"]
+        "#,
+    )
+    .unwrap();
+    let xmpp = settings.xmpp.unwrap();
+    assert_eq!(xmpp.jid, "me@example.org");
+    assert_eq!(xmpp.password, Password::File("/home/me/pass".into()));
+    assert_eq!(xmpp.server, Some(("::1".into(), 15222)));
+    assert_eq!(
+        (xmpp.tls, xmpp.ca_file),
+        (Tls::Direct, Some("/etc/ca.pem".into()))
+    );
+    let fanout = settings.fanout.unwrap();
+    assert_eq!((fanout.host.as_str(), fanout.port), ("router", 1986));
+    assert_eq!(fanout.key_file, Some("/etc/key".into()));
+    assert_eq!(settings.desktop.notify, Notify::Problems);
+    let all = TransportKind::ALL.iter().map(|(_, kind)| *kind);
+    assert!(settings.notice.transports.into_iter().eq(all));
+    let only = "[notice]\ntransports = [\"hub\"]\n[xmpp]\njid = \"me@example.org\"";
+    let only = parse(only).unwrap().notice.transports;
+    assert_eq!(only, [TransportKind::Hub, TransportKind::Poll]);
+}
+
+#[test]
+fn a_password_is_taken_from_a_file_of_ours_alone_and_never_shown() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    let text = "[xmpp]\njid = \"me@example.org\"\npassword = \"s3same\"";
+    fs::write(&file, text).unwrap();
+    let env = [("HOME", "/home/me")].into_iter().collect();
+    let mode = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o640);
+    let refused = Settings::load(&file, &env).unwrap_err().to_string();
+    assert!(refused.contains("line 3: `xmpp.password` stands in a file that others can read"));
+    assert!(!refused.contains("s3same"));
+    mode(0o600);
+    let settings = Settings::load(&file, &env).unwrap();
+    assert!(!format!("{settings:?}").contains("s3same"));
+    let Password::Inline(secret) = settings.xmpp.unwrap().password else {
+        panic!("not inline");
+    };
+    assert_eq!(secret.expose(), "s3same");
+}
+
+#[test]
+fn a_wrong_account_or_server_is_refused_in_one_sentence() {
+    for (text, said) in [
+        (
+            "[xmpp]\njid = \"me\"",
+            "must be an address such as me@example.org",
+        ),
+        (
+            "[xmpp]\njid = \"me@a.b/res\"",
+            "must be an address such as me@example.org",
+        ),
+        (
+            "[xmpp]\njid = \"me@a.b\"\nserver = \"host\"",
+            "must be a host and a port, such as xmpp.example.org:5222",
+        ),
+        (
+            "[xmpp]\njid = \"me@a.b\"\npassword_file = \"a\"\npassword_command = [\"b\"]",
+            "is one password too many",
+        ),
+        (
+            "[fanout]\nserver = \"host:1986\"",
+            "must be like tcp://host:1986",
+        ),
+        (
+            "[notice]\ntransports = [\"xmpp\"]",
+            "names \"xmpp\", which needs `[xmpp] jid`",
+        ),
+        ("[desktop]\nnotify = \"al\"", "must be one of \"steps\""),
+    ] {
+        let complaint = complaint(text);
+        assert!(complaint.contains(said), "{complaint}");
+    }
 }
 
 #[test]
@@ -166,7 +265,7 @@ fn a_wrong_value_names_file_line_and_key() {
         ),
         (
             "[notice]\ntransports = [\"smoke\"]",
-            "`notice.transports` must be one of \"hub\", \"poll\"",
+            "`notice.transports` must be one of \"hub\", \"xmpp\", \"fanout\", \"poll\"",
         ),
         (
             "\nfolder = 1",

@@ -67,12 +67,21 @@ impl Word for ConflictRule {
 pub enum TransportKind {
     /// The hub itself says so.
     Hub,
+    /// The other hosts say so over XMPP.
+    Xmpp,
+    /// The other hosts say so over `SparkleShare`'s line protocol.
+    Fanout,
     /// We ask from time to time. Always on underneath, whether it is named or not.
     Poll,
 }
 
 impl Word for TransportKind {
-    const ALL: &'static [(&'static str, Self)] = &[("hub", Self::Hub), ("poll", Self::Poll)];
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("hub", Self::Hub),
+        ("xmpp", Self::Xmpp),
+        ("fanout", Self::Fanout),
+        ("poll", Self::Poll),
+    ];
 }
 
 /// How much is logged.

@@ -14,7 +14,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
 use super::amount;
+use super::desktop::WrittenDesktop;
+use super::fanout::WrittenFanout;
 use super::words::{ConflictRule, LogFormat, LogLevel, TransportKind, Way, Word, nearest};
+use super::xmpp::WrittenXmpp;
 
 /// A value and its line, counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,9 @@ pub(super) struct Written {
     pub(super) push_quiet_max: Option<At<Duration>>,
     pub(super) push_max_wait: Option<At<Duration>>,
     pub(super) transports: Option<At<Vec<TransportKind>>>,
+    pub(super) xmpp: WrittenXmpp,
+    pub(super) fanout: WrittenFanout,
+    pub(super) desktop: WrittenDesktop,
     pub(super) mass_delete_files: Option<At<usize>>,
     pub(super) mass_delete_percent: Option<At<u8>>,
     pub(super) socket: Option<At<String>>,
@@ -60,6 +66,7 @@ pub(super) struct WrittenFolder {
     pub(super) conflict: Option<At<ConflictRule>>,
     pub(super) max_file: Option<At<u64>>,
     pub(super) poll: Option<At<Duration>>,
+    pub(super) peers: Option<At<Vec<String>>>,
 }
 
 /// Reads a text; `file` is for messages.
@@ -134,6 +141,10 @@ fn read_table(doc: &Doc<'_>, table: Option<&DeTable<'_>>) -> Result<Written, Con
     })?;
     notice.finish()?;
 
+    let xmpp = WrittenXmpp::read(top.section("xmpp")?)?;
+    let fanout = WrittenFanout::read(top.section("fanout")?)?;
+    let desktop = WrittenDesktop::read(top.section("desktop")?)?;
+
     let mut guards = top.section("guards")?;
     let mass_delete_files = guards.take("mass_delete_files", |value| number(value, usize::MAX))?;
     let mass_delete_percent = guards.take("mass_delete_percent", |value| number(value, 100))?;
@@ -160,6 +171,9 @@ fn read_table(doc: &Doc<'_>, table: Option<&DeTable<'_>>) -> Result<Written, Con
         push_quiet_max,
         push_max_wait,
         transports,
+        xmpp,
+        fanout,
+        desktop,
         mass_delete_files,
         mass_delete_percent,
         socket,
@@ -188,6 +202,7 @@ fn read_folder(
         conflict: folder.take("conflict", word)?,
         max_file: folder.take("max_file", bytes)?,
         poll: folder.take("poll", time)?,
+        peers: folder.take("peers", texts)?,
     };
     folder.finish()?;
     Ok(written)
@@ -225,7 +240,7 @@ impl<'a> Doc<'a> {
 }
 
 /// One table of the file, and which of its keys we know.
-struct Section<'a> {
+pub(super) struct Section<'a> {
     doc: &'a Doc<'a>,
     name: &'static str,
     table: Option<&'a DeTable<'a>>,
@@ -255,7 +270,7 @@ impl<'a> Section<'a> {
         self.table?.get(key)
     }
 
-    fn take<T>(
+    pub(super) fn take<T>(
         &mut self,
         key: &'static str,
         read: impl FnOnce(&DeValue<'_>) -> Result<T, String>,
@@ -286,7 +301,7 @@ impl<'a> Section<'a> {
     }
 
     /// Complains about the first key that nobody asked for.
-    fn finish(self) -> Result<(), ConfigError> {
+    pub(super) fn finish(self) -> Result<(), ConfigError> {
         let unknown = self
             .table
             .into_iter()
@@ -319,7 +334,7 @@ fn last(full: &str) -> &str {
     full.rsplit('.').next().unwrap_or(full)
 }
 
-fn text(value: &DeValue<'_>) -> Result<String, String> {
+pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
     match value.as_str() {
         Some("") => Err("must not be empty; leave the line out".into()),
         Some(text) => Ok(text.to_owned()),
@@ -327,7 +342,7 @@ fn text(value: &DeValue<'_>) -> Result<String, String> {
     }
 }
 
-fn texts(value: &DeValue<'_>) -> Result<Vec<String>, String> {
+pub(super) fn texts(value: &DeValue<'_>) -> Result<Vec<String>, String> {
     let wrong = || "must be a list of texts, as in [\"one\", \"two\"]".to_owned();
     let items = value.as_array().ok_or_else(wrong)?;
     let item = |item: &Spanned<DeValue<'_>>| item.get_ref().as_str().map(str::to_owned);
@@ -370,7 +385,7 @@ where
         .ok_or_else(wrong)
 }
 
-fn word<W: Word>(value: &DeValue<'_>) -> Result<W, String> {
+pub(super) fn word<W: Word>(value: &DeValue<'_>) -> Result<W, String> {
     word_of(value.as_str().unwrap_or_default())
 }
 

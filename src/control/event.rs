@@ -66,6 +66,13 @@ pub enum What {
         /// The commit.
         oid: String,
     },
+    /// These hosts have our latest push in their trees, as far as they said so.
+    Arrived {
+        /// The commit.
+        oid: String,
+        /// The hosts.
+        hosts: Vec<String>,
+    },
     /// This came in.
     Received {
         /// The host that made it; empty if unknown.
@@ -122,6 +129,10 @@ impl From<&Tell> for What {
             },
             Tell::Pushed(commit) => Self::Pushed {
                 oid: commit.to_string(),
+            },
+            Tell::Arrived { commit, hosts } => Self::Arrived {
+                oid: commit.to_string(),
+                hosts: hosts.clone(),
             },
             Tell::Received { host, paths, count } => Self::Received {
                 host: host.clone().unwrap_or_default(),

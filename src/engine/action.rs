@@ -13,6 +13,9 @@ pub enum Action {
     Run(Job),
     /// Send this notice over every transport.
     Announce(Notice),
+    /// Let this person's other hosts know, over the transports that can, that this commit is in
+    /// the tree here.
+    Confirm(Notice),
     /// Tell the user.
     Tell(Tell),
 }
@@ -126,6 +129,13 @@ pub enum Tell {
     Committed(Committed),
     /// The hub has it.
     Pushed(ObjectId),
+    /// These hosts have our latest push in their trees, as far as they said so.
+    Arrived {
+        /// The commit.
+        commit: ObjectId,
+        /// The hosts, in the order of their names.
+        hosts: Vec<String>,
+    },
     /// This came in.
     Received {
         /// The host that made it, if known.

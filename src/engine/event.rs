@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::notice::Notice;
+use super::notice::{Circle, Notice};
 use crate::names::{ObjectId, RepoPath};
 
 /// One thing that happened.
@@ -39,7 +39,14 @@ pub enum Event {
     /// The folder's identity became known: the first contact with a hub wrote `autosync.id`.
     Identified(String),
     /// A peer says that it pushed. A hint, already checked for form by the transport.
-    Noticed(Notice),
+    Noticed(Notice, Circle),
+    /// A host of this person says that it has this commit in its tree.
+    Confirmed {
+        /// The host.
+        host: String,
+        /// The commit.
+        commit: ObjectId,
+    },
     /// A transport came up (then one fetch is due) or went down (then the poll is faster).
     Transport {
         /// The name of the transport as in the status schema.

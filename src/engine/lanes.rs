@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::action::{Action, Job, Scope, Trigger};
+use super::notice::Circle;
 use super::receiving::Receiving;
 use super::settle::Batch;
 use super::timer::{Moment, Site, Timer};
@@ -42,9 +43,9 @@ pub(super) struct Flight {
 /// A job on the network lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NetworkWork {
-    /// `rung`: started because of a notice alone.
+    /// `rung`: started because of a notice alone, and whose it was.
     Fetch {
-        rung: bool,
+        rung: Option<Circle>,
     },
     Push {
         commit: ObjectId,
@@ -261,7 +262,10 @@ impl Engine {
             && self.may_ring(now, why)
         {
             self.fetch = None;
-            let rung = matches!(why, FetchWhy::Rung(_));
+            let rung = match why {
+                FetchWhy::Rung(_, circle) => Some(circle),
+                FetchWhy::Due => None,
+            };
             self.lanes.network = Some(NetworkWork::Fetch { rung });
             self.actions.push_back(Action::Run(Job::Fetch));
             return;

@@ -29,13 +29,29 @@ pub struct Notice {
     pub sequence: u64,
 }
 
+/// Whose host sent a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Circle {
+    /// One of this person's, or the hub itself.
+    Own,
+    /// One of another person, who shares the folder.
+    Peers,
+}
+
 /// What the engine remembers to tell news from noise.
 #[derive(Debug, Clone)]
 pub(super) struct Bell {
     known: VecDeque<ObjectId>,
+    own: Bucket,
+    peers: Bucket,
+    sequence: u64,
+}
+
+/// How many notices may still bring nothing new before they are slowed down.
+#[derive(Debug, Clone)]
+struct Bucket {
     tokens: u32,
     refilled: Moment,
-    sequence: u64,
 }
 
 impl Bell {
@@ -43,8 +59,8 @@ impl Bell {
     pub(super) fn new(now: Moment) -> Self {
         Self {
             known: VecDeque::new(),
-            tokens: BURST,
-            refilled: now,
+            own: Bucket::new(now),
+            peers: Bucket::new(now),
             sequence: 0,
         }
     }
@@ -80,26 +96,48 @@ impl Bell {
             && notice.commit.is_none_or(|commit| !self.is_known(commit))
     }
 
-    /// Returns when a notice may lead to a fetch: now, or when the bucket has a token again.
-    pub(super) fn next(&mut self, now: Moment) -> Moment {
-        self.refill(now);
-        if self.tokens > 0 {
-            now
-        } else {
-            self.refilled + REFILL
-        }
+    /// Returns when a notice of this circle may lead to a fetch: now, or when its bucket has a
+    /// token again.
+    pub(super) fn next(&mut self, now: Moment, circle: Circle) -> Moment {
+        self.bucket(circle).next(now)
     }
 
-    /// Charges a notice whose fetch brought nothing new.
-    pub(super) fn charge(&mut self, now: Moment) {
-        self.refill(now);
-        self.tokens = self.tokens.saturating_sub(1);
+    /// Charges a notice of this circle whose fetch brought nothing new.
+    pub(super) fn charge(&mut self, now: Moment, circle: Circle) {
+        let bucket = self.bucket(circle);
+        bucket.refill(now);
+        bucket.tokens = bucket.tokens.saturating_sub(1);
+    }
+
+    fn bucket(&mut self, circle: Circle) -> &mut Bucket {
+        match circle {
+            Circle::Own => &mut self.own,
+            Circle::Peers => &mut self.peers,
+        }
     }
 
     /// Returns the number of the next notice that we send.
     pub(super) fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
+    }
+}
+
+impl Bucket {
+    fn new(now: Moment) -> Self {
+        Self {
+            tokens: BURST,
+            refilled: now,
+        }
+    }
+
+    fn next(&mut self, now: Moment) -> Moment {
+        self.refill(now);
+        if self.tokens > 0 {
+            now
+        } else {
+            self.refilled + REFILL
+        }
     }
 
     fn refill(&mut self, now: Moment) {

@@ -6,7 +6,7 @@
 use super::action::{Action, Tell};
 use super::event::{Applied, Code, Fetched, Merged, Recovery, Trouble};
 use super::lanes::{NetworkWork, TreeWork};
-use super::notice::Notice;
+use super::notice::{Circle, Notice};
 use super::timer::{Moment, Site, Timer};
 use super::{Engine, FetchWhy, Hub, Mode, TRANSPORT_POLL};
 use crate::names::ObjectId;
@@ -73,7 +73,7 @@ impl Engine {
             && !(self.made.is_some() && self.timers.is_set(Timer::Retry(Site::Push)))
     }
 
-    pub(super) fn on_noticed(&mut self, now: Moment, notice: &Notice) {
+    pub(super) fn on_noticed(&mut self, now: Moment, notice: &Notice, circle: Circle) {
         self.counters.notices_received += 1;
         let (branch, host) = (&self.settings.branch, &self.settings.host);
         if self.settings.receive != Mode::Auto
@@ -82,11 +82,22 @@ impl Engine {
             return;
         }
         // Somebody reached the hub, so perhaps we can too.
-        if self.timers.is_set(Timer::Retry(Site::Fetch)) && self.bell.next(now) <= now {
-            self.bell.charge(now);
+        if self.timers.is_set(Timer::Retry(Site::Fetch)) && self.bell.next(now, circle) <= now {
+            self.bell.charge(now, circle);
             self.retry_at_once(&[Site::Fetch], true);
         }
-        self.want_fetch(FetchWhy::Rung(notice.commit));
+        self.want_fetch(FetchWhy::Rung(notice.commit, circle));
+    }
+
+    /// Takes that a host has a commit in its tree. That of the latest push is worth telling.
+    pub(super) fn on_arrived(&mut self, host: String, commit: ObjectId) {
+        if host == self.settings.host {
+            return;
+        }
+        if let Some(hosts) = self.record.arrived(commit, host) {
+            self.actions
+                .push_back(Action::Tell(Tell::Arrived { commit, hosts }));
+        }
     }
 
     pub(super) fn on_transport(&mut self, now: Moment, name: &'static str, online: bool) {
@@ -94,7 +105,7 @@ impl Engine {
         if online && name != TRANSPORT_POLL {
             if self.live.insert(name) {
                 self.retry_at_once(&[Site::Fetch, Site::Push], true);
-                self.want_fetch(FetchWhy::Rung(None));
+                self.want_fetch(FetchWhy::Rung(None, Circle::Own));
             }
         } else {
             self.live.remove(name);
@@ -112,7 +123,10 @@ impl Engine {
         self.fetch = Some(match (self.fetch, why) {
             (None, why) => why,
             (Some(old), new) if old == new => old,
-            (Some(FetchWhy::Rung(_)), FetchWhy::Rung(_)) => FetchWhy::Rung(None),
+            // What this person's own hosts ask for waits for nobody else's.
+            (Some(FetchWhy::Rung(_, one)), FetchWhy::Rung(_, other)) => {
+                FetchWhy::Rung(None, one.min(other))
+            }
             (Some(_), _) => FetchWhy::Due,
         });
     }
@@ -121,7 +135,7 @@ impl Engine {
     pub(super) fn may_ring(&mut self, now: Moment, why: FetchWhy) -> bool {
         let at = match why {
             FetchWhy::Due => now,
-            FetchWhy::Rung(_) => self.bell.next(now),
+            FetchWhy::Rung(_, circle) => self.bell.next(now, circle),
         };
         if at > now {
             self.timers.set(Timer::Bell, at);
@@ -153,8 +167,8 @@ impl Engine {
         self.arm_poll(now);
         match outcome {
             Fetched::Failed(trouble) => {
-                if rung {
-                    self.bell.charge(now);
+                if let Some(circle) = rung {
+                    self.bell.charge(now, circle);
                 }
                 self.failed(now, Site::Fetch, trouble);
                 self.want_fetch(FetchWhy::Due);
@@ -165,13 +179,16 @@ impl Engine {
                 self.record.reached(now);
                 self.went_well(Site::Fetch);
                 self.hub_answers();
-                if rung && tip.is_some() && tip == self.hub.tip() {
-                    self.bell.charge(now);
+                if let Some(circle) = rung
+                    && tip.is_some()
+                    && tip == self.hub.tip()
+                {
+                    self.bell.charge(now, circle);
                 }
                 self.take_hub_tip(now, tip);
             }
         }
-        if let Some(FetchWhy::Rung(Some(commit))) = self.fetch
+        if let Some(FetchWhy::Rung(Some(commit), _)) = self.fetch
             && self.bell.is_known(commit)
         {
             self.fetch = None;
@@ -387,6 +404,15 @@ impl Engine {
             outcome.copies.push(copy);
         }
         self.record.applied(now, target, moved, &outcome);
+        if let (true, Some(id), Some(commit)) = (moved, &self.id, self.hub.tip()) {
+            self.actions.push_back(Action::Confirm(Notice {
+                folder: id.clone(),
+                branch: self.settings.branch.clone(),
+                commit: Some(commit),
+                host: self.settings.host.clone(),
+                sequence: 0,
+            }));
+        }
         if outcome.count > 0 {
             self.actions.push_back(Action::Tell(Tell::Received {
                 host: outcome.host,

@@ -16,6 +16,8 @@ use crate::names::{ObjectId, RepoPath};
 
 /// So many skipped, deferred and conflicting paths are remembered each.
 const MOST: usize = 1_000;
+/// So many hosts are remembered as having the latest push.
+const HOSTS: usize = 64;
 
 /// What the edge knows about a folder and the engine does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct FolderBasics {
 pub(super) struct Record {
     commit: Option<(ObjectId, Moment)>,
     push: Option<(ObjectId, Moment)>,
+    /// Which hosts said that they have the latest push.
+    arrived: BTreeSet<String>,
     receive: Option<(ObjectId, Moment, Option<String>)>,
     hub_ok: Option<Moment>,
     held_here: Vec<Held>,
@@ -50,6 +54,7 @@ impl Record {
         Self {
             commit: None,
             push: None,
+            arrived: BTreeSet::new(),
             receive: None,
             hub_ok: None,
             held_here: Vec::new(),
@@ -70,7 +75,16 @@ impl Record {
 
     pub(super) fn pushed(&mut self, now: Moment, commit: ObjectId) {
         self.push = Some((commit, now));
+        self.arrived.clear();
         self.hub_ok = Some(now);
+    }
+
+    /// Takes that a host has a commit. Returns all that have it if it is the latest push and the
+    /// host is new.
+    pub(super) fn arrived(&mut self, commit: ObjectId, host: String) -> Option<Vec<String>> {
+        let latest = self.push.is_some_and(|(pushed, _)| pushed == commit);
+        let new = latest && self.arrived.len() < HOSTS && self.arrived.insert(host);
+        new.then(|| self.arrived.iter().cloned().collect())
     }
 
     pub(super) fn reached(&mut self, now: Moment) {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::action::Action;
 use super::event::{Event, RescanWhy};
-use super::notice::Notice;
+use super::notice::{Circle, Notice};
 use super::timer::Moment;
 use super::{Engine, Settings};
 mod cases;
@@ -211,7 +211,7 @@ impl World {
                     self.tell(host, Some(Event::Changed(changes)));
                 }
             }
-            Item::Ring(host, notice) => self.tell(host, Some(Event::Noticed(notice))),
+            Item::Ring(host, notice) => self.tell(host, Some(Event::Noticed(notice, Circle::Own))),
             Item::StepTree(..) | Item::StepNet(..) | Item::Watched(..) => {}
         }
     }
@@ -265,7 +265,7 @@ impl World {
                     }
                 }
                 Action::Announce(notice) => self.ring(host, &notice),
-                Action::Tell(_) => {}
+                Action::Tell(_) | Action::Confirm(_) => {}
             }
         }
     }

@@ -5,7 +5,7 @@ use super::event::{
     Applied, Change, ChangeKind, Code, Committed, Event, Fetched, Merged, Pushed, Recovered,
     Recovery, Request, Snapshotted, Trouble, Waiting,
 };
-use super::notice::Notice;
+use super::notice::{Circle, Notice};
 use super::status::State;
 use super::timer::Moment;
 use super::{Engine, FolderBasics, Mode, Settings};
@@ -137,7 +137,10 @@ impl Folder {
     }
 
     fn rung(&mut self, number: u8) {
-        self.event(Event::Noticed(notice("server", Some(oid(number)))));
+        self.event(Event::Noticed(
+            notice("server", Some(oid(number))),
+            Circle::Own,
+        ));
     }
 
     /// Lets time pass, firing what is due, as a driver would.
@@ -171,7 +174,7 @@ impl Folder {
             .into_iter()
             .filter_map(|action| match action {
                 Action::Run(job) => Some(job),
-                Action::Announce(_) | Action::Tell(_) => None,
+                Action::Announce(_) | Action::Confirm(_) | Action::Tell(_) => None,
             })
             .collect()
     }
@@ -181,7 +184,7 @@ impl Folder {
             .into_iter()
             .filter_map(|action| match action {
                 Action::Tell(tell) => Some(tell),
-                Action::Announce(_) | Action::Run(_) => None,
+                Action::Announce(_) | Action::Confirm(_) | Action::Run(_) => None,
             })
             .collect()
     }

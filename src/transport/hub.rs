@@ -86,7 +86,7 @@ impl HubTransport {
                         .paths
                         .insert(hub_path::start(Arc::clone(&self.board), self.pace)?),
                 };
-                paths.order(Order::Watch(folder));
+                paths.order(Order::Watch(Box::new(folder)));
             }
             Kind::Ssh(server, _) => {
                 let login = (server.clone(), folder.ssh_command.clone());
@@ -101,7 +101,7 @@ impl HubTransport {
                     self.servers.insert(login.clone(), watch);
                 }
                 if let Some(watch) = self.servers.get(&login) {
-                    watch.order(Order::Watch(folder));
+                    watch.order(Order::Watch(Box::new(folder)));
                 }
             }
             Kind::Https | Kind::Other => {
@@ -120,7 +120,12 @@ impl Transport for HubTransport {
     }
 
     fn watch(&mut self, folder: &Folder) {
-        if self.folders.get(&folder.key) == Some(folder) {
+        // What else is known of it makes no difference to its hub.
+        let same = |known: &Folder| {
+            (&known.hub, &known.branch, &known.ssh_command)
+                == (&folder.hub, &folder.branch, &folder.ssh_command)
+        };
+        if self.folders.get(&folder.key).is_some_and(same) {
             return;
         }
         self.unwatch(&folder.key);

@@ -92,7 +92,7 @@ impl Watcher {
                     watches: BTreeSet::new(),
                     next: clock::now(),
                     wait: self.pace.away,
-                    known: Known::new(folder),
+                    known: Known::new(*folder),
                 };
                 self.hubs.insert(hub.known.folder.key.clone(), hub);
             }

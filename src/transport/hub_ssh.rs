@@ -124,7 +124,7 @@ impl Watcher {
                 };
                 let watched = Watched {
                     path,
-                    known: Known::new(folder),
+                    known: Known::new(*folder),
                 };
                 let key = watched.known.folder.key.clone();
                 self.folders.insert(key, watched);

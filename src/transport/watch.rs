@@ -15,7 +15,7 @@ use crate::names::ObjectId;
 /// What the thread is told.
 pub(super) enum Order {
     /// Watch the hub of this folder, in place of what was given for its key before.
-    Watch(Folder),
+    Watch(Box<Folder>),
     /// Watch it no longer.
     Unwatch(String),
     /// Try again now whatever waits.

@@ -84,7 +84,9 @@ fn two_folders_on_one_server_share_one_session_and_hear_their_own() {
         git(&one, &["pack-refs", "--all"]);
         git(&one, &["update-ref", "-d", "refs/heads/main"]);
         let (key, event) = inbox.next();
-        assert!(matches!(event, Event::Noticed(notice) if notice.commit.is_none() && key == "a"));
+        assert!(
+            matches!(event, Event::Noticed(notice, _) if notice.commit.is_none() && key == "a")
+        );
         // A folder more makes a new session, in which the others are heard as before.
         let three = server.hub("three.git");
         let gone = watch_end(shells[0]);
@@ -141,7 +143,7 @@ fn a_reftable_and_a_nested_branch_are_seen_over_ssh() {
             let id = advance(&nested, text).to_string();
             git(&nested, &["update-ref", "refs/heads/deep/er/main", &id]);
             let (key, event) = inbox.next();
-            let Event::Noticed(notice) = event else {
+            let Event::Noticed(notice, _) = event else {
                 panic!("{event:?}");
             };
             assert_eq!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use autosync::clock;
 use autosync::engine::event::Event;
-use autosync::engine::notice::Notice;
+use autosync::engine::notice::{Circle, Notice};
 use autosync::git::hub::{self, Kind};
 use autosync::names::ObjectId;
 use autosync::transport::hub::Pace;
@@ -52,7 +52,7 @@ impl Inbox {
     /// Waits for a notice; other news must not come before.
     pub(crate) fn expect_notice(&self, key: &str, commit: ObjectId) {
         let (found, event) = self.next();
-        let Event::Noticed(notice) = event else {
+        let Event::Noticed(notice, _) = event else {
             panic!("{found}: {event:?}");
         };
         assert_eq!((found.as_str(), notice.commit), (key, Some(commit)));
@@ -81,6 +81,10 @@ pub(crate) fn folder(key: &str, hub: Kind) -> Folder {
     Folder {
         key: key.into(),
         id: "0123456789abcdef".into(),
+        name: key.to_owned(),
+        root: "/nowhere".into(),
+        url: String::new(),
+        peers: Vec::new(),
         branch: "main".into(),
         hub,
         ssh_command: None,
@@ -154,7 +158,7 @@ fn a_branch_that_moves_is_noticed_at_once_and_other_branches_are_not() {
         host: String::new(),
         sequence: 0,
     };
-    assert_eq!(event, Event::Noticed(gone));
+    assert_eq!(event, Event::Noticed(gone, Circle::Own));
     transport.unwatch("a");
     inbox.expect_online("a", false);
     drop(transport);
@@ -182,7 +186,7 @@ fn a_branch_below_a_directory_is_seen_from_its_first_commit() {
         &["update-ref", "refs/heads/deep/er/main", &id.to_string()],
     );
     let (_, event) = inbox.next();
-    assert!(matches!(event, Event::Noticed(notice) if notice.commit == Some(id)));
+    assert!(matches!(event, Event::Noticed(notice, _) if notice.commit == Some(id)));
     git(&hub, &["pack-refs", "--all"]);
     let next = advance(&hub, "y");
     git(
@@ -190,7 +194,7 @@ fn a_branch_below_a_directory_is_seen_from_its_first_commit() {
         &["update-ref", "refs/heads/deep/er/main", &next.to_string()],
     );
     let (_, event) = inbox.next();
-    assert!(matches!(event, Event::Noticed(notice) if notice.commit == Some(next)));
+    assert!(matches!(event, Event::Noticed(notice, _) if notice.commit == Some(next)));
 }
 
 #[test]

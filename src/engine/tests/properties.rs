@@ -130,7 +130,7 @@ impl Edge {
                         self.wrong.push(format!("announced {notice:?}"));
                     }
                 }
-                Action::Tell(_) => {}
+                Action::Tell(_) | Action::Confirm(_) => {}
             }
         }
         if self.folder.engine.poll_timeout() <= Some(self.folder.now)
@@ -284,7 +284,10 @@ impl Edge {
             Stimulus::Rescan(why) => self.event(Event::Rescan(why)),
             Stimulus::GitMoved => self.event(Event::GitMoved),
             Stimulus::Notice(commit) => {
-                self.event(Event::Noticed(notice("server", commit.map(oid))));
+                self.event(Event::Noticed(
+                    notice("server", commit.map(oid)),
+                    Circle::Own,
+                ));
             }
             Stimulus::Transport(online) => self.event(Event::Transport {
                 name: "hub",

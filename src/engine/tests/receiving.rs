@@ -26,12 +26,12 @@ fn what_came_is_merged_and_applied() {
         ..Applied::default()
     }));
     assert_eq!(
-        folder.actions(),
-        [Action::Tell(Tell::Received {
+        folder.tells(),
+        [Tell::Received {
             host: Some("server".to_owned()),
             paths: vec![path("a")],
             count: 1
-        })]
+        }]
     );
     assert!(folder.engine.is_synced());
 }
@@ -157,13 +157,13 @@ fn with_push_off_a_merge_is_applied_and_stays_here() {
 #[test]
 fn our_own_echo_and_known_commits_are_no_news() {
     let mut folder = Folder::quiet();
-    folder.event(Event::Noticed(notice("laptop", Some(oid(7)))));
-    folder.event(Event::Noticed(notice("server", Some(oid(1)))));
+    folder.event(Event::Noticed(notice("laptop", Some(oid(7))), Circle::Own));
+    folder.event(Event::Noticed(notice("server", Some(oid(1))), Circle::Own));
     let other_branch = Notice {
         branch: "side".to_owned(),
         ..notice("server", Some(oid(7)))
     };
-    folder.event(Event::Noticed(other_branch));
+    folder.event(Event::Noticed(other_branch, Circle::Own));
     assert_eq!(folder.jobs(), []);
 }
 
@@ -171,7 +171,7 @@ fn our_own_echo_and_known_commits_are_no_news() {
 fn the_echo_of_a_push_that_is_not_confirmed_yet_is_no_news() {
     let mut folder = Folder::quiet();
     folder.edit(2, "a");
-    folder.event(Event::Noticed(notice("", Some(oid(2)))));
+    folder.event(Event::Noticed(notice("", Some(oid(2))), Circle::Own));
     folder.confirmed(2);
     assert_eq!(folder.jobs(), [push(2)]);
 }
@@ -181,7 +181,7 @@ fn ten_thousand_notices_are_few_fetches() {
     let mut folder = Folder::quiet();
     let mut fetches = 0;
     for _ in 0..10_000 {
-        folder.event(Event::Noticed(notice("server", None)));
+        folder.event(Event::Noticed(notice("server", None), Circle::Own));
         folder.pass(1);
         for job in folder.jobs() {
             assert_eq!(job, Job::Fetch);
@@ -190,6 +190,65 @@ fn ten_thousand_notices_are_few_fetches() {
         }
     }
     assert!((10..=13).contains(&fetches), "{fetches}");
+}
+
+#[test]
+fn what_other_people_ring_for_nothing_slows_nobody_of_us_down() {
+    let mut folder = Folder::quiet();
+    for _ in 0..100 {
+        folder.event(Event::Noticed(notice("stranger", None), Circle::Peers));
+        if folder.jobs() == [Job::Fetch] {
+            folder.fetched(1);
+        }
+    }
+    // A notice of theirs waits by now; ours takes it along at once.
+    folder.event(Event::Noticed(notice("server", Some(oid(9))), Circle::Own));
+    assert_eq!(folder.jobs(), [Job::Fetch]);
+}
+
+#[test]
+fn a_host_that_confirms_our_latest_push_is_told_once() {
+    let mut folder = Folder::quiet();
+    folder.edit(2, "a");
+    folder.confirmed(2);
+    folder.tells();
+    let confirm = |host: &str, number| Event::Confirmed {
+        host: host.to_owned(),
+        commit: oid(number),
+    };
+    for (host, number) in [
+        ("server", 2),
+        ("server", 2),
+        ("laptop", 2),
+        ("desk", 1),
+        ("desk", 2),
+    ] {
+        folder.event(confirm(host, number));
+    }
+    let arrived = |hosts: &[&str]| Tell::Arrived {
+        commit: oid(2),
+        hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+    };
+    assert_eq!(
+        folder.tells(),
+        [arrived(&["server"]), arrived(&["desk", "server"])]
+    );
+}
+
+#[test]
+fn what_came_in_is_confirmed() {
+    let mut folder = Folder::quiet();
+    folder.rung(9);
+    folder.fetched(9);
+    folder.event(Event::Merged(Merged::FastForward { target: oid(9) }));
+    folder.actions();
+    folder.applied(9);
+    let actions = folder.actions();
+    assert!(
+        matches!(&actions[..], [Action::Confirm(notice), ..]
+            if notice.commit == Some(oid(9)) && notice.host == "laptop"),
+        "{actions:?}"
+    );
 }
 
 #[test]

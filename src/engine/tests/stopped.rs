@@ -84,7 +84,7 @@ fn an_outage_is_told_once_and_its_end_once() {
                     folder.event(Event::Fetched(Fetched::Failed(unreachable())));
                 }
                 Action::Tell(tell) => told.push((folder.now, tell)),
-                Action::Run(_) | Action::Announce(_) => {}
+                Action::Run(_) | Action::Announce(_) | Action::Confirm(_) => {}
             }
         }
     }
