@@ -11,7 +11,7 @@
 //! 3. A message from a folder that was stopped or restarted meanwhile reaches nobody.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,17 +19,16 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::clock;
-use crate::config::{FolderSettings, Settings, TransportKind};
+use crate::config::{FolderSettings, Settings};
 use crate::control::{
     self, Ask, Door, EVENTS_KEPT, FolderConflicts, Happening, Refusal, Reply, Until, What,
 };
-use crate::engine::action::Tell;
 use crate::engine::event::{Event, Request, RescanWhy};
 use crate::engine::status::{AgentStatus, Status};
 use crate::error::Complaint;
 use crate::process;
 use crate::repo;
-use crate::transport::{self, HubTransport, PollTransport, Transport};
+use crate::transport::Transport;
 use crate::watch::WatchEvent;
 
 pub mod lanes;
@@ -37,9 +36,13 @@ pub mod once;
 pub mod prepare;
 
 mod folder;
+mod log;
+mod transports;
 
 use folder::{FolderAgent, Wanted};
 use lanes::Said;
+use log::{log, sentences};
+use transports::transports;
 
 /// How many watcher reports may wait.
 const QUEUE: usize = 256;
@@ -581,66 +584,5 @@ impl Agent {
             folders = self.folders.len(),
             "the configuration was read again"
         );
-    }
-}
-
-fn transports(
-    settings: &Settings,
-    runtime: &Path,
-    inbox: &mpsc::UnboundedSender<Inbox>,
-) -> Vec<Box<dyn Transport>> {
-    let inbox = inbox.clone();
-    let sink: transport::Sink = Arc::new(move |key: &str, event| {
-        drop(inbox.send(Inbox::Told(key.to_owned(), Box::new(event))));
-    });
-    let make = |kind: &TransportKind| -> Option<Box<dyn Transport>> {
-        Some(match kind {
-            TransportKind::Hub => Box::new(HubTransport::new(
-                Arc::clone(&sink),
-                runtime.to_owned(),
-                transport::hub::Pace::default(),
-            )),
-            TransportKind::Xmpp | TransportKind::Fanout => return None,
-            TransportKind::Poll => Box::new(PollTransport::new()),
-        })
-    };
-    settings.notice.transports.iter().filter_map(make).collect()
-}
-
-/// Returns what happened and what to do about it, as text.
-fn sentences(message: &str, hint: &str) -> String {
-    if hint.is_empty() {
-        message.to_owned()
-    } else {
-        format!("{message}. {hint}")
-    }
-}
-
-/// Writes what a person did or would ask about into the log.
-fn log(folder: &str, tell: &Tell) {
-    match tell {
-        Tell::Committed(made) => tracing::info!(folder, "committed {}", made.summary),
-        Tell::Pushed(commit) => tracing::info!(folder, "pushed {}", commit.short()),
-        Tell::Arrived { hosts, .. } => tracing::info!(folder, "{} have it", hosts.join(", ")),
-        Tell::Received { host, count, .. } => {
-            let from = host.as_deref().unwrap_or("the hub");
-            let files = if *count == 1 { "file" } else { "files" };
-            tracing::info!(folder, "{count} {files} from {from}");
-        }
-        Tell::Conflict(copies) => {
-            for copy in copies {
-                tracing::warn!(
-                    folder,
-                    "both sides changed {}; see {}",
-                    copy.path,
-                    copy.copy
-                );
-            }
-        }
-        Tell::Held(held) => tracing::error!(folder, "{}", sentences(&held.message, &held.hint)),
-        Tell::Problem(trouble) => {
-            tracing::warn!(folder, "{}", sentences(&trouble.message, &trouble.hint));
-        }
-        Tell::Solved => tracing::info!(folder, "syncing again"),
     }
 }
