@@ -37,7 +37,7 @@ pub mod prepare;
 
 mod folder;
 mod log;
-mod transports;
+pub mod transports;
 
 use folder::{FolderAgent, Wanted};
 use lanes::Said;

@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::clock;
 use crate::engine::action::Tell;
@@ -85,6 +86,12 @@ pub trait Transport: Send {
 
     /// Hears what the user is told about a folder, for those who are told over this transport.
     fn tell(&self, _key: &str, _tell: &Tell) {}
+
+    /// Waits until somebody has taken what was announced, at most this long. Returns whether that
+    /// is so. It blocks: for a command that ends, never for the agent.
+    fn flush(&self, _within: Duration) -> bool {
+        false
+    }
 
     /// Tries again now what it waits to try again: a person asked, or the network is back.
     fn retry(&self);

@@ -19,16 +19,30 @@ pub(super) fn transports(
     let sink: transport::Sink = Arc::new(move |key: &str, event| {
         drop(inbox.send(Inbox::Told(key.to_owned(), Box::new(event))));
     });
-    let make = |kind: &TransportKind| -> Option<Box<dyn Transport>> {
-        Some(match kind {
-            TransportKind::Hub => Box::new(HubTransport::new(
-                Arc::clone(&sink),
-                runtime.to_owned(),
-                transport::hub::Pace::default(),
-            )),
-            TransportKind::Xmpp | TransportKind::Fanout => return None,
-            TransportKind::Poll => Box::new(PollTransport::new()),
-        })
-    };
-    settings.notice.transports.iter().filter_map(make).collect()
+    let kinds = settings.notice.transports.iter();
+    kinds
+        .filter_map(|kind| make(*kind, settings, runtime, &sink))
+        .collect()
+}
+
+/// Makes one transport, if the settings have what it needs; what it reports goes to the sink.
+pub fn make(
+    kind: TransportKind,
+    settings: &Settings,
+    runtime: &Path,
+    sink: &transport::Sink,
+) -> Option<Box<dyn Transport>> {
+    Some(match kind {
+        TransportKind::Hub => Box::new(HubTransport::new(
+            Arc::clone(sink),
+            runtime.to_owned(),
+            transport::hub::Pace::default(),
+        )),
+        TransportKind::Xmpp => {
+            settings.xmpp.as_ref()?;
+            return None;
+        }
+        TransportKind::Fanout => return None,
+        TransportKind::Poll => Box::new(PollTransport::new()),
+    })
 }
