@@ -23,7 +23,8 @@ use crate::config::{FolderSettings, Settings};
 use crate::control::{
     self, Ask, Door, EVENTS_KEPT, FolderConflicts, Happening, Refusal, Reply, Until, What,
 };
-use crate::engine::event::{Event, Request, RescanWhy};
+use crate::engine::action::Tell;
+use crate::engine::event::{Event, Request, RescanWhy, Trouble};
 use crate::engine::status::{AgentStatus, Status};
 use crate::error::Complaint;
 use crate::process;
@@ -60,6 +61,8 @@ enum Inbox {
     Echo(u64, u64),
     /// A transport reports for the folder of this key.
     Told(String, Box<Event>),
+    /// A transport as a whole has a trouble, or has it no longer.
+    Herald(&'static str, Option<Trouble>),
 }
 
 /// A folder that is ready to be cared for.
@@ -296,7 +299,25 @@ impl Agent {
                     folder.told(*event);
                 }
             }
+            Inbox::Herald(name, trouble) => {
+                let tell = trouble.map_or(Tell::Solved, Tell::Problem);
+                self.tell_of_transport(name, &tell);
+            }
         }
+    }
+
+    /// Tells the user what is the matter with a transport. It stands where a folder's name does.
+    fn tell_of_transport(&self, name: &str, tell: &Tell) {
+        for transport in &self.transports {
+            transport.tell("", tell);
+        }
+        log(name, tell);
+        // Nobody listens most of the time.
+        drop(self.events.send(Happening {
+            at: clock::wall(),
+            folder: name.to_owned(),
+            what: What::from(tell),
+        }));
     }
 
     /// Carries out what the engines want, and answers those whose wait is over.

@@ -42,6 +42,12 @@ pub use poll::PollTransport;
 /// Called from the transports' own threads; it must not block.
 pub type Sink = Arc<dyn Fn(&str, Event) + Send + Sync>;
 
+/// Where it goes that a transport as a whole needs a person, or that it does no longer: the name
+/// of the transport and what is the matter. A transport says each once; the user is told then.
+///
+/// Called from the transports' own threads; it must not block.
+pub type Herald = Arc<dyn Fn(&'static str, Option<Trouble>) + Send + Sync>;
+
 /// A folder as a transport knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
@@ -84,7 +90,8 @@ pub trait Transport: Send {
     /// can. Returns at once.
     fn confirm(&self, _notice: &Notice) {}
 
-    /// Hears what the user is told about a folder, for those who are told over this transport.
+    /// Hears what the user is told about a folder, for those who are told over this transport. The
+    /// key is empty for what is about a transport.
     fn tell(&self, _key: &str, _tell: &Tell) {}
 
     /// Waits until somebody has taken what was announced, at most this long. Returns whether that
@@ -217,6 +224,7 @@ impl Board {
             hint,
             since: clock::wall_at(since),
             peers: Vec::new(),
+            folders: Vec::new(),
         }
     }
 }

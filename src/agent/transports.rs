@@ -15,22 +15,28 @@ pub(super) fn transports(
     runtime: &Path,
     inbox: &mpsc::UnboundedSender<Inbox>,
 ) -> Vec<Box<dyn Transport>> {
-    let inbox = inbox.clone();
+    let (inbox, inbox_of_transports) = (inbox.clone(), inbox.clone());
     let sink: transport::Sink = Arc::new(move |key: &str, event| {
         drop(inbox.send(Inbox::Told(key.to_owned(), Box::new(event))));
     });
+    let inbox = inbox_of_transports;
+    let herald: transport::Herald = Arc::new(move |name, trouble| {
+        drop(inbox.send(Inbox::Herald(name, trouble)));
+    });
     let kinds = settings.notice.transports.iter();
     kinds
-        .filter_map(|kind| make(*kind, settings, runtime, &sink))
+        .filter_map(|kind| make(*kind, settings, runtime, &sink, &herald))
         .collect()
 }
 
-/// Makes one transport, if the settings have what it needs; what it reports goes to the sink.
+/// Makes one transport, if the settings have what it needs; what it reports goes to the sink, and what
+/// concerns it as a whole to the herald.
 pub fn make(
     kind: TransportKind,
     settings: &Settings,
     runtime: &Path,
     sink: &transport::Sink,
+    _herald: &transport::Herald,
 ) -> Option<Box<dyn Transport>> {
     Some(match kind {
         TransportKind::Hub => Box::new(HubTransport::new(

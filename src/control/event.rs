@@ -12,7 +12,7 @@ use crate::names::RepoPath;
 pub struct Happening {
     /// When, RFC 3339.
     pub at: String,
-    /// The name of the folder; empty for what concerns the whole agent.
+    /// The name of the folder, or of the transport; empty for what concerns the whole agent.
     pub folder: String,
     /// What.
     #[serde(flatten)]

@@ -261,6 +261,20 @@ pub struct TransportStatus {
     pub since: String,
     /// Hosts that were heard over it.
     pub peers: Vec<PeerStatus>,
+    /// The latest notices of each folder, if the transport counts them.
+    #[serde(default)]
+    pub folders: Vec<NoticedStatus>,
+}
+
+/// The latest notices of a folder over a transport.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NoticedStatus {
+    /// The name of the folder.
+    pub name: String,
+    /// When the last one was sent; empty if none was.
+    pub sent: String,
+    /// When the last one came in; empty if none did.
+    pub received: String,
 }
 
 /// A host heard over a transport.

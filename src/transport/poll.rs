@@ -51,6 +51,7 @@ impl Transport for PollTransport {
             hint: String::new(),
             since: clock::wall_at(self.since),
             peers: Vec::new(),
+            folders: Vec::new(),
         }
     }
 }

@@ -181,6 +181,20 @@ impl Page {
         }
         self.head(&transport.name, &clean(&transport.state), &text);
         self.more(&transport.hint);
+        for folder in &transport.folders {
+            let said = |word: &str, at: &str| match at {
+                "" => None,
+                at => Some(format!("{word} {}", ago(at, now))),
+            };
+            let sent = said("told others", &folder.sent);
+            let parts: Vec<String> = sent
+                .into_iter()
+                .chain(said("was told", &folder.received))
+                .collect();
+            if !parts.is_empty() {
+                self.more(&format!("{}: {}", folder.name, parts.join(", ")));
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@ use super::page::{ago, lines};
 use super::*;
 use crate::engine::status::{
     AgentStatus, ConflictStatus, Counters, DeferredStatus, FolderStatus, HeldStatus, HubStatus,
-    Last, Moment, PeerStatus, Pending, Progress, TransportStatus,
+    Last, Moment, NoticedStatus, PeerStatus, Pending, Progress, TransportStatus,
 };
 
 /// 2026-11-20T12:00:00Z.
@@ -72,6 +72,11 @@ fn a_healthy_host_takes_two_lines_a_folder() {
             host: "server".into(),
             heard: "2026-11-20T11:57:00Z".into(),
         }],
+        folders: vec![NoticedStatus {
+            name: "Sync".into(),
+            sent: "2026-11-20T11:59:00Z".into(),
+            received: "2026-11-20T11:58:00Z".into(),
+        }],
     });
     assert_eq!(
         lines(&all, NOW),
@@ -82,6 +87,7 @@ fn a_healthy_host_takes_two_lines_a_folder() {
             "Notes  idle        local versions only",
             "                   /home/me/Notes (main)",
             "hub    online      heard server 3m ago",
+            "                   Sync: told others 1m ago, was told 2m ago",
         ]
     );
     assert_eq!(exit(&all), Exit::Done);
