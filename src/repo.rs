@@ -64,6 +64,7 @@ pub mod scan;
 pub mod slots;
 pub mod snapshot;
 pub mod stable;
+mod staged;
 
 mod swaps;
 pub mod take;

@@ -25,6 +25,10 @@ use crate::process;
 /// The reference to a commit that is stored but not yet on the branch.
 pub const PENDING: &str = "refs/worktree/autosync/pending";
 
+/// The reference to a commit that was let go because the user's git moved the branch, and that the
+/// hub may have all the same: who was killed between a push and the answer does not know.
+pub const LET_GO: &str = "refs/worktree/autosync/let-go";
+
 /// Deletions within this time count as one.
 const DELETE_WINDOW: Duration = Duration::from_secs(600);
 
@@ -110,6 +114,10 @@ impl Folder {
             }
             Err(error) => return Err(RepoError::io(root, error)),
         };
+        // What cannot be listed looks empty, and its repository gone.
+        if let Err(error) = fs::read_dir(root) {
+            return Err(RepoError::io(root, error));
+        }
         if !self.place.store.is_dir() {
             let hint = "If its `.git` was moved, put it back; nothing was committed meanwhile.";
             return hold(
@@ -262,10 +270,15 @@ impl Folder {
                 Published::Blocked(trouble) => Err(RepoError::Blocked(trouble)),
             };
         }
-        if let Some(tip) = record.tip
-            && self.is_published(pending)?
-            && !place.objects.descends(tip, pending)?
-        {
+        let apart = match record.tip {
+            Some(tip) if !place.objects.descends(tip, pending)? => Some(tip),
+            Some(_) | None => None,
+        };
+        let published = apart.is_some() && self.is_published(pending)?;
+        if apart.is_some() && !published {
+            refs::set(&place.git, &place.objects, LET_GO, Some(pending))?;
+        }
+        if let (Some(tip), true) = (apart, published) {
             // The user's git moved HEAD while our commit was already on its way: both are this
             // host's, and the later one wins without a copy.
             let outcome = merge::merge(place, pending, tip, merge::Prefer::LocalSilently)?;

@@ -8,7 +8,7 @@ use std::fs;
 
 use super::contact::{self, Contact};
 use super::copies;
-use super::folder::Folder;
+use super::folder::{Folder, LET_GO};
 use super::journal::journal_open;
 use super::merge::{self, MergeOutcome, Prefer};
 use super::moves::Slots;
@@ -140,7 +140,15 @@ impl Folder {
             } else {
                 Prefer::Hub
             };
-            match merge::merge(place, hub, tip, prefer)? {
+            let ours = self.with_what_was_let_go(hub, tip)?;
+            match merge::merge(place, hub, ours, prefer)? {
+                MergeOutcome::UpToDate if ours != tip => {
+                    let copies = Vec::new();
+                    return Ok(Merged::Created {
+                        commit: ours,
+                        copies,
+                    });
+                }
                 MergeOutcome::UpToDate => return Ok(Merged::UpToDate { tip }),
                 MergeOutcome::FastForward => return Ok(Merged::FastForward { target: hub }),
                 MergeOutcome::Created { commit, copies } => {
@@ -164,6 +172,31 @@ impl Folder {
             }
             (Contact::Related, None) => Ok(Merged::FastForward { target: hub }),
         }
+    }
+
+    /// Returns what is to be merged with the hub's tip: ours, with the earlier version of this host
+    /// that the hub has and that was let go here. Of both the later one stands, without a copy.
+    fn with_what_was_let_go(&self, hub: ObjectId, tip: ObjectId) -> Result<ObjectId, RepoError> {
+        let place = &self.place;
+        let objects = &place.objects;
+        let Some(earlier) = refs::read(&place.git, objects, LET_GO)? else {
+            return Ok(tip);
+        };
+        if objects.descends(hub, earlier)? && !objects.descends(tip, earlier)? {
+            return Ok(
+                match merge::merge(place, earlier, tip, Prefer::LocalSilently)? {
+                    MergeOutcome::Created { commit, .. } => commit,
+                    MergeOutcome::UpToDate
+                    | MergeOutcome::FastForward
+                    | MergeOutcome::Unrelated => tip,
+                },
+            );
+        }
+        // On its way to where the hub still is it may be seen there next time.
+        if objects.descends(tip, earlier)? || !objects.descends(earlier, hub)? {
+            refs::set(&place.git, objects, LET_GO, None)?;
+        }
+        Ok(tip)
     }
 
     fn run_apply(&mut self, target: ObjectId, approved: bool) -> Applied {

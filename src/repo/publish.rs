@@ -16,7 +16,7 @@ use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use super::{Place, RepoError, index_lock};
+use super::{Place, RepoError, index_lock, staged};
 use crate::engine::event::{Code, Recovery, Trouble};
 use crate::fault;
 use crate::git::gate::{self, Record, Stamp};
@@ -75,8 +75,14 @@ pub fn publish(
     for _ in 0..TRIES {
         // The program gets ready meanwhile; it locks nothing before `prepare`.
         let mut refs = RefTransaction::start(&place.git, reason)?;
-        let copied = write_index(place, &user, &aside, record.tip, commit, edits)?;
+        let copied = write_index(place, view, &aside, record.tip, commit, edits)?;
         fault::at("S6.index");
+        // A commit whose message is being written has let go of its locks, and fails if the branch
+        // moves meanwhile.
+        if let Some(trouble) = gate::at_work(&place.git, &place.settings.branch) {
+            refs.abort()?;
+            return Ok(Published::Blocked(trouble));
+        }
 
         let name = place.branch_ref();
         let old = record.tip.unwrap_or_else(|| commit.zero_like());
@@ -128,7 +134,7 @@ fn busy(what: &str) -> Published {
 /// Writes `index.new` (S6). Returns the stamp of the user's index that it was made from.
 fn write_index(
     place: &Place,
-    user: &Path,
+    view: &IndexView,
     new: &Path,
     tip: Option<ObjectId>,
     commit: ObjectId,
@@ -137,20 +143,21 @@ fn write_index(
     let aside = place.store.join(format!("{MAKING}{}", std::process::id()));
     // From an earlier process of this number, killed together with its children.
     remove(&aside.with_extension(format!("{}.lock", std::process::id())))?;
-    let copied = make_index(place, user, &aside, tip, commit, edits)?;
+    let copied = make_index(place, view, &aside, tip, commit, edits)?;
     fs::rename(&aside, new).map_err(|error| RepoError::io(new, error))?;
     Ok(copied)
 }
 
 fn make_index(
     place: &Place,
-    user: &Path,
+    view: &IndexView,
     aside: &Path,
     tip: Option<ObjectId>,
     commit: ObjectId,
     edits: &[IndexEdit],
 ) -> Result<Option<Stamp>, RepoError> {
     remove(aside)?;
+    let user = &place.git.dir().join("index");
     let with_index = |name: &str| {
         let mut command = place.git.command(name);
         command.env("GIT_INDEX_FILE", aside);
@@ -167,6 +174,10 @@ fn make_index(
             "read-tree",
         )?;
     }
+
+    let is_view = copied == view.stamp;
+    let list = with_index("ls-files");
+    staged::keep_replaced(place, (view, is_view), list, tip, edits)?;
 
     let mut forced: Vec<&IndexEdit> = edits
         .iter()

@@ -13,7 +13,7 @@ use super::folder::{Folder, PENDING};
 use super::parting::parting;
 use super::plan::Approval;
 use super::publish::{IndexEdit, Published, publish};
-use super::{Place, RepoError, apply, boot, merge, message, scan, take};
+use super::{Place, RepoError, apply, boot, merge, message, scan, staged, take};
 use crate::clock;
 use crate::engine::action::{Scope, Trigger};
 use crate::engine::event::{Committed, Event, Snapshotted};
@@ -23,9 +23,6 @@ use crate::git::objects::Gathering;
 use crate::git::refs;
 use crate::git::tree::{self, Difference, Edits, Entry, Lookup};
 use crate::names::{ObjectId, RepoPath};
-
-/// Where staged content is kept that a commit of the tree replaced.
-const STAGED: &str = "refs/worktree/autosync/staged";
 
 /// What to look at, and how.
 #[derive(Debug)]
@@ -84,7 +81,7 @@ pub fn snapshot(
     }
     if differences.is_empty() {
         store(folder, gathering, &taken.read)?;
-        keep_staged(&folder.place, &taken.staged)?;
+        staged::keep(&folder.place, &taken.staged)?;
     } else {
         commit(
             folder,
@@ -258,7 +255,6 @@ fn commit(
     emit(Event::Stored { commit: id });
     fault::at("S5.stored");
 
-    keep_staged(&folder.place, &taken.staged)?;
     let edits: Vec<IndexEdit> = differences
         .iter()
         .map(|difference| IndexEdit {
@@ -285,29 +281,6 @@ fn commit(
         Published::Blocked(trouble) => outcome.blocked = Some(trouble),
     }
     Ok(())
-}
-
-/// Keeps staged content that a commit of the tree replaces, as a commit of its own.
-fn keep_staged(place: &Place, staged: &BTreeMap<RepoPath, Entry>) -> Result<(), RepoError> {
-    if staged.is_empty() {
-        return Ok(());
-    }
-    let edits: Edits = staged
-        .iter()
-        .map(|(path, entry)| (path.clone(), Some(*entry)))
-        .collect();
-    let Some(tree) = tree::build(&place.objects, None, &edits)? else {
-        return Ok(());
-    };
-    let parents: Vec<ObjectId> = refs::read(&place.git, &place.objects, STAGED)?
-        .into_iter()
-        .collect();
-    let text = "autosync: staged by hand, before the tree was committed\n";
-    let when = clock::wall_seconds_and_offset();
-    let id = place
-        .objects
-        .write_commit(tree, &parents, &place.identity()?, when, text)?;
-    Ok(refs::set(&place.git, &place.objects, STAGED, Some(id))?)
 }
 
 /// Rule 6b: base-map paths that stand at HEAD's content again become ordinary paths.

@@ -9,4 +9,5 @@ mod kill;
 mod plain;
 mod race;
 mod size;
+mod two_lines;
 mod world;

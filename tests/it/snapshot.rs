@@ -13,6 +13,8 @@ use autosync::repo::{Policy, Settings};
 
 use crate::git_bench::Bench;
 
+mod choice;
+
 pub(crate) fn settings(root: &Path) -> Settings {
     Settings {
         root: root.to_owned(),

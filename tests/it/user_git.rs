@@ -24,6 +24,8 @@ use crate::pair::{Host, Pair, Tree};
 use crate::snapshot::settings;
 use crate::support::ended;
 
+mod applying;
+
 /// Steps of a snapshot at which git's locks are free.
 const SNAPSHOT: &[&str] = &[
     "S1.record",
@@ -352,6 +354,9 @@ impl Standing {
         fs::write(&self.go, "go\n").unwrap();
         let ran = ended(self.commit.wait_with_output().unwrap());
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+        for fifo in ["open", "go"] {
+            fs::remove_file(self.go.with_file_name(fifo)).unwrap();
+        }
     }
 }
 

@@ -1,11 +1,13 @@
-//! What a large apply costs.
+//! What a large apply costs, and one for which there is no room.
 
 use autosync::clock;
+use autosync::engine::event::{Code, Recovery};
 use autosync::fault;
 use autosync::names::ObjectId;
 use autosync::process::{self, Patience};
 
 use super::world::{World, text};
+use crate::support::inside::{ROOT_INSIDE, inside};
 
 const FILES: usize = 10_000;
 
@@ -65,5 +67,58 @@ fn ten_thousand_files_come_in_at_once() {
     // Nothing was displaced, so nothing is kept.
     let displaced = std::fs::read_dir(world.place.store.join("displaced")).unwrap();
     assert_eq!(displaced.count(), 0);
+    world.assert_settled();
+}
+
+#[test]
+fn an_update_that_needs_more_room_than_there_is_touches_nothing() {
+    let test = "apply::size::an_update_that_needs_more_room_than_there_is_touches_nothing";
+    if !inside(ROOT_INSIDE, test) {
+        return;
+    }
+    let disk = tempfile::tempdir().unwrap();
+    let mount = |options: &str| {
+        let mut command = process::command("mount");
+        command.args(["-t", "tmpfs", "-o", options, "tmpfs"]);
+        command.arg(disk.path());
+        let patience = Patience::Total(std::time::Duration::from_secs(60));
+        let done = process::run(&mut command, b"", patience).unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    mount("size=24m");
+    let mut world = World::on(disk.path(), &[("a", text("a")), ("gone", text("gone"))]);
+    // It would fit, but not twice.
+    let big = "0123456789abcde\n".repeat(1 << 20);
+    let to = world.incoming(&[
+        ("a", text("b")),
+        ("big", text(big.clone())),
+        ("gone", super::world::Is::Gone),
+    ]);
+    let tip = world.tip();
+    let passed = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let log = std::rc::Rc::clone(&passed);
+    let hook = move |step: &str| log.borrow_mut().push(step.to_owned());
+    let applied = fault::with_hook(hook, || world.apply(to));
+    let trouble = applied.blocked.unwrap();
+    assert_eq!(
+        (trouble.code, trouble.recovery),
+        (Code::DiskFull, Recovery::Hold)
+    );
+    assert!(trouble.message.contains("needs 33 MiB"), "{trouble:?}");
+    assert_eq!(
+        *passed.borrow(),
+        Vec::<String>::new(),
+        "held before A1 was over"
+    );
+    assert_eq!(world.tip(), tip);
+    assert_eq!(world.stands("a"), "file: a");
+    assert_eq!(world.stands("gone"), "file: gone");
+    assert_eq!(world.stands("big"), "nothing");
+    world.assert_settled();
+
+    mount("remount,size=64m");
+    world.apply_well(to);
+    assert_eq!(world.stands("big"), format!("file: {big}"));
+    assert_eq!(world.stands("gone"), "nothing");
     world.assert_settled();
 }
