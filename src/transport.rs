@@ -26,6 +26,7 @@ use crate::engine::status::TransportStatus;
 use crate::engine::timer::Moment;
 use crate::git::hub::Kind;
 
+pub mod fanout;
 pub mod hub;
 mod hub_path;
 mod hub_ssh;
@@ -34,6 +35,7 @@ pub mod poll;
 mod watch;
 pub mod wire;
 
+pub use fanout::FanoutTransport;
 pub use hub::HubTransport;
 pub use poll::PollTransport;
 

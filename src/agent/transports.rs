@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::Inbox;
 use crate::config::{Settings, TransportKind};
-use crate::transport::{self, HubTransport, PollTransport, Transport};
+use crate::transport::{self, FanoutTransport, HubTransport, PollTransport, Transport};
 
 /// Makes the transports that the settings name; what they report goes to the inbox.
 pub(super) fn transports(
@@ -48,7 +48,12 @@ pub fn make(
             settings.xmpp.as_ref()?;
             return None;
         }
-        TransportKind::Fanout => return None,
+        TransportKind::Fanout => Box::new(FanoutTransport::new(
+            Arc::clone(sink),
+            settings.fanout.as_ref()?,
+            &settings.host,
+            transport::fanout::Pace::default(),
+        )),
         TransportKind::Poll => Box::new(PollTransport::new()),
     })
 }
