@@ -68,6 +68,7 @@ mod staged;
 
 mod swaps;
 pub mod take;
+mod taken_out;
 mod three_way;
 mod verdict;
 pub mod verify;

@@ -17,7 +17,7 @@ use super::plan::Approval;
 use super::rewritten;
 use super::slots::Area;
 use super::snapshot::{Request, snapshot};
-use super::{RepoError, apply};
+use super::{RepoError, apply, taken_out};
 use crate::engine::action::{Job, Scope, Trigger};
 use crate::engine::event::{
     Applied, Code, ConflictCopy, Event, Fetched, Merged, Pushed, Recovered, Recovery, Snapshotted,
@@ -140,7 +140,8 @@ impl Folder {
             } else {
                 Prefer::Hub
             };
-            let ours = self.with_what_was_let_go(hub, tip)?;
+            let back = taken_out::put_back(place, &self.bases, tip)?;
+            let ours = self.with_what_was_let_go(hub, back.unwrap_or(tip))?;
             match merge::merge(place, hub, ours, prefer)? {
                 MergeOutcome::UpToDate if ours != tip => {
                     let copies = Vec::new();

@@ -13,7 +13,7 @@ use super::folder::{Folder, PENDING};
 use super::parting::parting;
 use super::plan::Approval;
 use super::publish::{IndexEdit, Published, publish};
-use super::{Place, RepoError, apply, boot, merge, message, scan, staged, take};
+use super::{Place, RepoError, apply, boot, merge, message, scan, staged, take, taken_out};
 use crate::clock;
 use crate::engine::action::{Scope, Trigger};
 use crate::engine::event::{Committed, Event, Snapshotted};
@@ -46,7 +46,11 @@ pub fn snapshot(
     request: &Request<'_>,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Snapshotted, RepoError> {
-    let (record, spent) = folder.begin(request.approved)?;
+    let (mut record, spent) = folder.begin(request.approved)?;
+    let back = put_back(folder, &record, emit)?;
+    if back.is_some() {
+        record = folder.begin(false)?.0;
+    }
     fault::at("S1.record");
     let head_tree = folder.place.tree_of(record.tip)?;
 
@@ -74,6 +78,7 @@ pub fn snapshot(
 
     let mut outcome = Snapshotted {
         tip: record.tip,
+        committed: back,
         ..Snapshotted::default()
     };
     if !taken.released.is_empty() {
@@ -281,6 +286,41 @@ fn commit(
         Published::Blocked(trouble) => outcome.blocked = Some(trouble),
     }
     Ok(())
+}
+
+/// Brings back what a commit by hand took out and the disk never had. Returns the commit that did.
+fn put_back(
+    folder: &mut Folder,
+    record: &Record,
+    emit: &mut dyn FnMut(Event),
+) -> Result<Option<Committed>, RepoError> {
+    let Some(tip) = record.tip else {
+        return Ok(None);
+    };
+    let Some(id) = taken_out::put_back(&folder.place, &folder.bases, tip)? else {
+        return Ok(None);
+    };
+    let (bases, view) = (&mut folder.bases, &mut folder.view);
+    // The user's file goes into the copy beside it.
+    let own = Approval::Own(BTreeSet::new());
+    let done = apply::apply(&folder.place, bases, view, id, &own)?;
+    if let Some(trouble) = done.blocked {
+        return Err(RepoError::Blocked(trouble));
+    }
+    folder.view_tip = done.tip;
+    emit(Event::Stored { commit: id });
+    let place = &folder.place;
+    let differences = tree::differences(
+        &place.objects,
+        place.tree_of(Some(tip))?,
+        place.tree_of(Some(id))?,
+    )?;
+    Ok(Some(Committed {
+        id,
+        summary: message::summary(&differences),
+        paths: message::first_paths(&differences, 100),
+        count: differences.len(),
+    }))
 }
 
 /// Rule 6b: base-map paths that stand at HEAD's content again become ordinary paths.

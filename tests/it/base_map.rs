@@ -17,6 +17,8 @@ use crate::network::skipped;
 use crate::pair::{Host, Pair};
 use crate::snapshot::settings;
 
+mod by_hand;
+
 const OLD: &str = "one\ntwo\nthree\nfour\nfive\n";
 const NEW: &str = "ONE\ntwo\nthree\nfour\nfive\n";
 
