@@ -17,10 +17,12 @@ mod status;
 mod stop;
 mod sync;
 
+pub mod announce;
 pub mod clone;
 pub mod demo;
 pub mod init;
 pub mod once;
+pub mod reflect;
 pub mod run;
 
 use std::ffi::OsString;
@@ -81,6 +83,8 @@ enum Command {
     Stop(stop::StopArgs),
     Approve(approve::ApproveArgs),
     Conflicts(conflicts::ConflictsArgs),
+    Announce(announce::AnnounceArgs),
+    Reflect(reflect::ReflectArgs),
     Config(settings::ConfigArgs),
     Demo(demo::DemoArgs),
     #[command(hide = true)]
@@ -92,6 +96,10 @@ impl Command {
         if let Self::Generate(args) = self {
             // Packages are built where nobody lives.
             return generate::run(&args);
+        }
+        if let Self::Reflect(args) = self {
+            // A service may have no home either.
+            return reflect::run(&args, &env, global.verbose);
         }
         let scene = &Scene::new(env, global.config, global.verbose)?;
         match self {
@@ -106,6 +114,8 @@ impl Command {
             Self::Stop(args) => stop::run(&args, scene),
             Self::Approve(args) => approve::run(&args, scene),
             Self::Conflicts(args) => conflicts::run(&args, scene),
+            Self::Announce(args) => announce::run(&args, scene),
+            Self::Reflect(args) => reflect::run(&args, &scene.env, 0),
             Self::Config(args) => settings::run(&args, scene),
             Self::Demo(args) => demo::run(&args, scene),
             Self::Generate(args) => generate::run(&args),

@@ -32,6 +32,7 @@ mod hub_path;
 mod hub_ssh;
 mod mail;
 pub mod poll;
+pub mod reflector;
 mod watch;
 pub mod wire;
 
