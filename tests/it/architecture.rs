@@ -100,6 +100,99 @@ fn every_test_file_is_part_of_the_one_binary() {
     }
 }
 
+/// Words that no git command of ours may have: each throws away what somebody may still want, lets
+/// git write the work tree, or takes in what nobody chose.
+const NEVER: &[&str] = &[
+    "--discard-changes",
+    "--expire=now",
+    "--force",
+    "--force-if-includes",
+    "--force-with-lease",
+    "--hard",
+    "--mirror",
+    "--prune",
+    "--prune-tags",
+    "--prune=now",
+    "-A",
+    "-f",
+    "-fdx",
+    "am",
+    "checkout",
+    "checkout-index",
+    "clean",
+    "filter-branch",
+    "gc",
+    "prune",
+    "pull",
+    "read-tree",
+    "rebase",
+    "reflog",
+    "reset",
+    "restore",
+    "rm",
+    "stash",
+    "switch",
+];
+
+/// Files that name the commands of the user's git, in order to wait for them.
+const NAMES_OTHERS: &[&str] = &["src/git/gate.rs"];
+
+/// Returns every string in the code of a file that is shipped: no comments, no unit tests.
+fn strings(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let mut found = Vec::new();
+    for line in code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+    {
+        let pieces: Vec<&str> = line.split('"').collect();
+        found.extend(
+            pieces
+                .iter()
+                .skip(1)
+                .step_by(2)
+                .map(|word| (*word).to_owned()),
+        );
+    }
+    found
+}
+
+#[test]
+fn no_git_command_throws_anything_away() {
+    let mut seen = BTreeSet::new();
+    for (name, text) in all(&["src"]) {
+        let is_test = name.ends_with("/tests.rs") || name.contains("/tests/");
+        if is_test || NAMES_OTHERS.contains(&name.as_str()) {
+            continue;
+        }
+        for word in strings(&text) {
+            assert!(!NEVER.contains(&word.as_str()), "{name} says `{word}`");
+            // What moves by force: only what we remember of others.
+            let forced = word.starts_with('+') && word.contains(':');
+            let ours = word.contains(":{FETCHED}") || word.contains(":refs/remotes/");
+            assert!(!forced || ours, "{name}: `{word}`");
+            seen.insert(word);
+        }
+    }
+    // Whether what is looked for would be found.
+    for word in [
+        "push",
+        "fetch",
+        "repack",
+        "maintenance",
+        "update-ref",
+        "init",
+    ] {
+        assert!(seen.contains(word), "no command `{word}` is seen");
+    }
+    for script in ["src/transport/hub_ssh/watch.sh", "src/repo/network/root.rs"] {
+        let text = fs::read_to_string(root().join(script)).unwrap();
+        let mut words = text.split_whitespace();
+        let bad = words.find(|word| NEVER.contains(word) && *word != "rm");
+        assert_eq!(bad, None, "{script}");
+    }
+}
+
 /// What a test says or calls that cannot run in every container, as every user and with every git.
 const NEEDS_MORE: &[&str] = &[
     "inside(",

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::support::{PROGRAM, Ran, Sandbox, ended};
 
 mod one_shot;
+mod scripts;
 
 fn status(state: State) -> Status {
     let folder = FolderStatus {

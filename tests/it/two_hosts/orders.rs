@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use autosync::engine::status::State;
+use autosync::engine::status::{FolderStatus, State};
 use rustix::process::Signal;
 
 use crate::support::host::{Host, Pair};
@@ -195,6 +195,69 @@ fn approve_says_when_nothing_is_held() {
         laptop.run(["approve"]).fails(1),
         "autosync: nothing is held\n"
     );
+}
+
+#[test]
+fn an_approval_of_one_folder_is_none_of_another() {
+    let mut laptop = Host::new("laptop").with_args([""; 0]);
+    for dir in ["One", "Two"] {
+        laptop.run(["init", dir]).ok();
+    }
+    laptop.sandbox.config(&config(&["One", "Two"]));
+    laptop.start();
+    let root = |name: &str| laptop.sandbox.home().join(name);
+    let all = |host: &Host, so: &dyn Fn(&FolderStatus) -> bool| {
+        let folders = host.status().folders;
+        folders.len() == 2 && folders.iter().all(so)
+    };
+    for name in ["One", "Two"] {
+        fs::create_dir(root(name).join("photos")).unwrap();
+        for number in 0..MASS {
+            fs::write(root(name).join(format!("photos/{number}")), "x\n").unwrap();
+        }
+        fs::write(root(name).join("other"), "x\n").unwrap();
+    }
+    let settled = |host: &Host, what| host.run(["status", "--wait", what, "--timeout", "60s"]);
+    laptop.until("both are there", |host| {
+        settled(host, "synced").code == Some(0) && all(host, &|folder| folder.counters.commits > 0)
+    });
+    for name in ["One", "Two"] {
+        assert_eq!(hub_files(&laptop, name), MASS + 1);
+        fs::remove_dir_all(root(name).join("photos")).unwrap();
+    }
+    laptop.until("both are held", |host| {
+        all(host, &FolderStatus::can_be_approved)
+    });
+
+    let said = laptop.run(["approve", "Two"]).ok();
+    assert_eq!(said, "Approved what was held in Two.\n");
+    laptop.until("the one goes", |host| hub_files(host, "Two") == 1);
+    assert_eq!(settled(&laptop, "idle").code, Some(3), "the other waits");
+    let held: Vec<(String, bool)> = laptop
+        .status()
+        .folders
+        .iter()
+        .map(|folder| (folder.name.clone(), folder.can_be_approved()))
+        .collect();
+    assert_eq!(held, [("One".to_owned(), true), ("Two".to_owned(), false)]);
+    assert_eq!(hub_files(&laptop, "One"), MASS + 1, "the other does not");
+    let said = laptop.run(["approve", "Two"]).fails(1);
+    assert_eq!(said, "autosync: nothing is held\n");
+
+    // A path is as good as a name.
+    laptop
+        .run(["approve".as_ref(), root("One").as_os_str()])
+        .ok();
+    laptop.until("the other goes", |host| hub_files(host, "One") == 1);
+}
+
+/// Returns how many files the hub of a folder has.
+fn hub_files(host: &Host, name: &str) -> usize {
+    let hub = host.sandbox.paths().hubs().join(format!("{name}.git"));
+    let list = host
+        .sandbox
+        .git(&hub, ["ls-tree", "-r", "--name-only", "main"]);
+    list.lines().count()
 }
 
 #[test]
