@@ -35,10 +35,12 @@ pub mod poll;
 pub mod reflector;
 mod watch;
 pub mod wire;
+pub mod xmpp;
 
 pub use fanout::FanoutTransport;
 pub use hub::HubTransport;
 pub use poll::PollTransport;
+pub use xmpp::XmppTransport;
 
 /// Where events go: the key of the folder, as given to [`Transport::watch`], and the event.
 ///

@@ -7,7 +7,9 @@ use tokio::sync::mpsc;
 
 use super::Inbox;
 use crate::config::{Settings, TransportKind};
-use crate::transport::{self, FanoutTransport, HubTransport, PollTransport, Transport};
+use crate::transport::{
+    self, FanoutTransport, HubTransport, PollTransport, Transport, XmppTransport,
+};
 
 /// Makes the transports that the settings name; what they report goes to the inbox.
 pub(super) fn transports(
@@ -36,7 +38,7 @@ pub fn make(
     settings: &Settings,
     runtime: &Path,
     sink: &transport::Sink,
-    _herald: &transport::Herald,
+    herald: &transport::Herald,
 ) -> Option<Box<dyn Transport>> {
     Some(match kind {
         TransportKind::Hub => Box::new(HubTransport::new(
@@ -45,8 +47,14 @@ pub fn make(
             transport::hub::Pace::default(),
         )),
         TransportKind::Xmpp => {
-            settings.xmpp.as_ref()?;
-            return None;
+            let xmpp = settings.xmpp.clone()?;
+            let (sink, herald) = (Arc::clone(sink), Arc::clone(herald));
+            Box::new(XmppTransport::new(
+                sink,
+                herald,
+                xmpp,
+                settings.host.clone(),
+            ))
         }
         TransportKind::Fanout => Box::new(FanoutTransport::new(
             Arc::clone(sink),

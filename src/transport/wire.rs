@@ -96,7 +96,8 @@ fn is_hex(byte: u8) -> bool {
     byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
 }
 
-fn is_host(host: &str) -> bool {
+/// Returns whether this is a plain name of a host, as notices carry it.
+pub fn is_host(host: &str) -> bool {
     (1..=HOST_LIMIT).contains(&host.len())
         && host
             .bytes()
