@@ -23,6 +23,7 @@ use crate::config::{FolderSettings, Settings};
 use crate::control::{
     self, Ask, Door, EVENTS_KEPT, FolderConflicts, Happening, Refusal, Reply, Until, What,
 };
+use crate::desktop::{Deed, Desktop};
 use crate::engine::action::Tell;
 use crate::engine::event::{Event, Request, RescanWhy, Trouble};
 use crate::engine::status::{AgentStatus, Status};
@@ -38,6 +39,7 @@ pub mod prepare;
 
 mod folder;
 mod log;
+mod screen;
 pub mod transports;
 
 use folder::{FolderAgent, Wanted};
@@ -63,6 +65,8 @@ enum Inbox {
     Told(String, Box<Event>),
     /// A transport as a whole has a trouble, or has it no longer.
     Herald(&'static str, Option<Trouble>),
+    /// Somebody clicked on something of the folder of this key.
+    Clicked(String, Deed),
 }
 
 /// A folder that is ready to be cared for.
@@ -81,6 +85,7 @@ pub struct Agent {
     seen: (mpsc::Sender<Inbox>, mpsc::Receiver<Inbox>),
     overflow: Arc<AtomicBool>,
     transports: Vec<Box<dyn Transport>>,
+    desktop: Desktop,
     events: broadcast::Sender<Happening>,
     barriers: Vec<Barrier>,
     since: String,
@@ -109,6 +114,7 @@ impl Agent {
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let mut this = Self {
             transports: transports(&settings, &runtime, &inbox.0),
+            desktop: screen::desktop(&settings, &inbox.0),
             settings,
             runtime,
             folders: BTreeMap::new(),
@@ -150,6 +156,7 @@ impl Agent {
             eye,
         )?;
         self.folders.insert(id, agent);
+        self.introduce(id);
         Ok(())
     }
 
@@ -158,6 +165,7 @@ impl Agent {
             for transport in &mut self.transports {
                 transport.unwatch(&id.to_string());
             }
+            self.desktop.forget(&id.to_string());
             folder.finish();
             for barrier in &mut self.barriers {
                 barrier.echoes.retain(|waiting| *waiting != id);
@@ -238,7 +246,9 @@ impl Agent {
             let folders: Vec<FolderAgent> =
                 std::mem::take(&mut self.folders).into_values().collect();
             let transports = std::mem::take(&mut self.transports);
+            let desktop = self.desktop;
             move || {
+                drop(desktop);
                 drop(transports);
                 for folder in folders {
                     folder.finish();
@@ -303,6 +313,7 @@ impl Agent {
                 let tell = trouble.map_or(Tell::Solved, Tell::Problem);
                 self.tell_of_transport(name, &tell);
             }
+            Inbox::Clicked(key, deed) => self.clicked(&key, &deed),
         }
     }
 
@@ -311,6 +322,7 @@ impl Agent {
         for transport in &self.transports {
             transport.tell("", tell);
         }
+        self.show_transport(name, tell);
         log(name, tell);
         // Nobody listens most of the time.
         drop(self.events.send(Happening {
@@ -348,6 +360,7 @@ impl Agent {
                         for transport in &self.transports {
                             transport.tell(&id.to_string(), &tell);
                         }
+                        self.desktop.tell(&id.to_string(), &tell);
                         log(&folder.config.name, &tell);
                         publish(&folder.config.name, What::from(&tell));
                     }
@@ -362,7 +375,11 @@ impl Agent {
                     Wanted::Failed(event) => folder.handle(event),
                 }
             }
-            if let Some(status) = folder.new_state() {
+            let Some((status, new_state)) = folder.news() else {
+                continue;
+            };
+            self.desktop.stand(&id.to_string(), &status);
+            if new_state {
                 publish(
                     &folder.config.name,
                     What::State {
@@ -580,8 +597,15 @@ impl Agent {
             (notice.clone(), xmpp.clone(), fanout.clone())
         };
         let bell_changed = bell(&settings) != bell(&self.settings);
+        let desktop_changed = settings.desktop != self.settings.desktop;
         self.settings = settings;
+        if desktop_changed {
+            self.change_desktop();
+        }
         if bell_changed {
+            for transport in &self.transports {
+                self.desktop.solved(transport.name());
+            }
             self.transports.clear();
             for folder in self.folders.values_mut() {
                 folder.deafen();

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod desktop;
 pub mod engine;
 pub mod error;
 pub mod fault;

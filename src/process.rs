@@ -163,6 +163,19 @@ pub fn kill_all() {
     }
 }
 
+/// Starts a program of the user's that outlives us, and forgets it.
+pub fn launch(command: &mut Command) -> io::Result<()> {
+    let mut child = command.spawn()?;
+    std::thread::Builder::new()
+        .name("launched".to_owned())
+        .spawn(move || {
+            if let Err(error) = child.wait() {
+                tracing::debug!(%error, "a program that was launched could not be reaped");
+            }
+        })?;
+    Ok(())
+}
+
 /// Runs a command to its end, feeding it `input`.
 ///
 /// Returns what it left, also if it failed or was killed for its slowness. Errors only if it could

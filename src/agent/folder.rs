@@ -12,7 +12,9 @@ use crate::engine::event::{Code, Event, Recovery, Request, RescanWhy, Trouble};
 use crate::engine::notice::Notice;
 use crate::engine::settings::{Mode, PushWindows};
 use crate::engine::settle::Windows;
-use crate::engine::status::{AsideStatus, FolderStatus, Progress, State};
+use crate::engine::status::{
+    AsideStatus, ConflictStatus, FolderStatus, HeldStatus, Progress, State,
+};
 use crate::engine::timer::Moment;
 use crate::engine::{self, Engine};
 use crate::error::{Complaint, Exit};
@@ -71,6 +73,8 @@ pub(super) struct FolderAgent {
     /// As the transports know it, once the hub is known.
     known: Option<transport::Folder>,
     last_state: Option<(State, String)>,
+    /// What was held and which conflicts stood at the last look.
+    last_standing: Option<(Vec<HeldStatus>, Vec<ConflictStatus>)>,
     watch_trouble: Option<Trouble>,
 }
 
@@ -101,6 +105,7 @@ impl FolderAgent {
             aside: Vec::new(),
             known: None,
             last_state: None,
+            last_standing: None,
             watch_trouble: None,
         };
         this.watch(eye);
@@ -325,15 +330,24 @@ impl FolderAgent {
         status
     }
 
-    /// Returns the state, if it is another than at the last call.
-    pub(super) fn new_state(&mut self) -> Option<FolderStatus> {
+    /// Returns the status if its state, what is held or a conflict is another than at the last
+    /// call, and whether the state is.
+    pub(super) fn news(&mut self) -> Option<(FolderStatus, bool)> {
         let status = self.status();
         let state = Some((status.state, status.code.clone()));
-        if self.last_state == state {
+        let standing = Some((status.held.clone(), status.conflicts.clone()));
+        let new_state = self.last_state != state;
+        if !new_state && self.last_standing == standing {
             return None;
         }
         self.last_state = state;
-        Some(status)
+        self.last_standing = standing;
+        Some((status, new_state))
+    }
+
+    /// Lets everything be news again to somebody who has not heard it.
+    pub(super) fn forget_news(&mut self) {
+        self.last_standing = None;
     }
 
     /// Stops the watcher, and the lanes after their current jobs.

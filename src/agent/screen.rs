@@ -1,0 +1,75 @@
+//! What the desktop is told, and what a click on it asks for.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{Agent, Inbox};
+use crate::config::Settings;
+use crate::desktop::{Deed, Desktop};
+use crate::engine::action::Tell;
+use crate::engine::event::Request;
+
+/// Starts what shows things on the desktop.
+pub(super) fn desktop(settings: &Settings, inbox: &mpsc::UnboundedSender<Inbox>) -> Desktop {
+    let inbox = inbox.clone();
+    let sink = Arc::new(move |key: &str, deed| {
+        // The agent is gone: so is what was clicked on.
+        drop(inbox.send(Inbox::Clicked(key.to_owned(), deed)));
+    });
+    Desktop::start(&settings.desktop, sink)
+}
+
+impl Agent {
+    /// Lets the desktop know a folder.
+    pub(super) fn introduce(&self, id: u64) {
+        if let Some(folder) = self.folders.get(&id) {
+            let root = &folder.settings.root;
+            self.desktop
+                .know(&id.to_string(), &folder.config.name, root);
+        }
+    }
+
+    /// Goes over to other settings of the desktop.
+    pub(super) fn change_desktop(&mut self) {
+        let new = desktop(&self.settings, &self.inbox.0);
+        let old = std::mem::replace(&mut self.desktop, new);
+        // It takes its leave of the server meanwhile.
+        drop(tokio::task::spawn_blocking(move || drop(old)));
+        let all: Vec<u64> = self.folders.keys().copied().collect();
+        for id in all {
+            self.introduce(id);
+        }
+        for folder in self.folders.values_mut() {
+            folder.forget_news();
+        }
+    }
+
+    /// Shows what is the matter with a transport, until it is over.
+    pub(super) fn show_transport(&self, name: &str, tell: &Tell) {
+        match tell {
+            Tell::Problem(trouble) => {
+                self.desktop.problem(name, &trouble.message, &trouble.hint);
+            }
+            Tell::Solved => self.desktop.solved(name),
+            Tell::Committed(_)
+            | Tell::Pushed(_)
+            | Tell::Arrived { .. }
+            | Tell::Received { .. }
+            | Tell::Conflict(_)
+            | Tell::Held(_) => {}
+        }
+    }
+
+    /// Does what a person asked for by a click.
+    pub(super) fn clicked(&mut self, key: &str, deed: &Deed) {
+        let id = key.parse().ok();
+        let Some(folder) = id.and_then(|id: u64| self.folders.get_mut(&id)) else {
+            return;
+        };
+        match deed {
+            Deed::Approve => folder.ask(Request::Approve),
+            Deed::Describe { .. } => {}
+        }
+    }
+}

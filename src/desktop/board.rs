@@ -1,0 +1,647 @@
+//! What is to be on the desktop, and which call comes next. Pure: time is an argument.
+//!
+//! There is no queue: the board knows what should be shown and what is, and a slow or dead server
+//! only makes the two differ for longer.
+//!
+//! Invariants:
+//! 1. One living notification per folder for what leaves, one for what came in; each is replaced
+//!    as things proceed. Of these two a folder gets at most one new bubble in [`NEW_GAP`].
+//! 2. Problems, conflicts and holds each have their own, at once, and are withdrawn when they are
+//!    over.
+//! 3. What a person closed stays closed until something new happens.
+//! 4. Every list in here is bounded.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::card::{self, Act, Card, Stage};
+use crate::config::Notify;
+use crate::engine::action::Tell;
+use crate::engine::event::{Committed, ConflictCopy, Trouble};
+use crate::engine::status::FolderStatus;
+use crate::engine::timer::Moment;
+use crate::names::{ObjectId, RepoPath};
+
+/// At most one new bubble per folder in this time.
+const NEW_GAP: Duration = Duration::from_secs(10);
+/// What could not be shown for so long is no news any more.
+const STALE: Duration = Duration::from_secs(60);
+/// So many conflicts of a folder have a card of their own.
+const CONFLICTS: usize = 4;
+/// So many earlier commits are remembered, to know whether a push was theirs.
+const EARLIER: usize = 32;
+/// So many paths of what came in are remembered.
+const PATHS: usize = 100;
+/// The folder of what concerns the whole agent.
+const AGENT: &str = "";
+
+/// Where something stands on the desktop: the folder's key, and what about it.
+pub(super) type Slot = (String, Kind);
+
+/// What a notification is about. In the order of what is shown first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// A trouble, by its key.
+    Problem(String),
+    /// What a guard holds, by its code.
+    Held(String),
+    /// A conflict, by its copy.
+    Conflict(RepoPath),
+    /// The conflicts that have no card.
+    MoreConflicts,
+    /// What came in.
+    Received,
+    /// What leaves.
+    Steps,
+}
+
+impl Kind {
+    /// Whether it waits for nothing and comes again after the server was away.
+    fn presses(&self) -> bool {
+        match self {
+            Self::Problem(_) | Self::Held(_) | Self::Conflict(_) | Self::MoreConflicts => true,
+            Self::Received | Self::Steps => false,
+        }
+    }
+}
+
+/// A folder as the desktop names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Folder {
+    /// Its name.
+    pub name: String,
+    /// Its root.
+    pub root: PathBuf,
+}
+
+/// The next call to the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Call {
+    /// Show this.
+    Show {
+        /// Where it stands.
+        slot: Slot,
+        /// The notification that it takes the place of; 0 is none.
+        replaces: u32,
+        /// What it says.
+        card: Card,
+    },
+    /// Take this notification away.
+    Withdraw(u32),
+}
+
+/// What a click asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Click {
+    /// The folder's key.
+    pub folder: String,
+    /// The folder's name.
+    pub name: String,
+    /// What to do.
+    pub act: Act,
+}
+
+/// Where a notification is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Life {
+    /// It is to be shown.
+    New,
+    /// It is on the screen, and says this.
+    Shown { id: u32, says: Card },
+    /// It was, or could not be.
+    Gone,
+}
+
+#[derive(Debug, Clone)]
+struct Item {
+    card: Card,
+    life: Life,
+    /// Since when there is something new to show.
+    since: Moment,
+    /// When the bubble came up.
+    born: Moment,
+    wanted: bool,
+}
+
+/// A commit of ours on its way.
+#[derive(Debug, Clone)]
+struct Round {
+    commit: ObjectId,
+    summary: String,
+    /// Commits before it that nobody has seen a bubble of.
+    more: usize,
+    pushed: Option<ObjectId>,
+    hosts: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Incoming {
+    host: Option<String>,
+    paths: Vec<RepoPath>,
+    count: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    folder: Folder,
+    round: Option<Round>,
+    earlier: VecDeque<ObjectId>,
+    incoming: Incoming,
+    conflicts: Vec<ConflictCopy>,
+    last_new: Option<Moment>,
+    /// The commit whose push waits for an answer.
+    asked: Option<ObjectId>,
+}
+
+/// Everything that is to be on the desktop.
+#[derive(Debug)]
+pub(super) struct Board {
+    level: Notify,
+    ask: bool,
+    folders: BTreeMap<String, Known>,
+    items: BTreeMap<Slot, Item>,
+}
+
+impl Board {
+    /// Creates an empty board; `ask` says that lone commits wait for a message.
+    pub(super) fn new(level: Notify, ask: bool) -> Self {
+        Self {
+            level,
+            ask,
+            folders: BTreeMap::new(),
+            items: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a folder's name and root; must come before anything else of it.
+    pub(super) fn know(&mut self, key: &str, folder: Folder) {
+        let known = Known {
+            folder,
+            round: None,
+            earlier: VecDeque::new(),
+            incoming: Incoming::default(),
+            conflicts: Vec::new(),
+            last_new: None,
+            asked: None,
+        };
+        self.folders.insert(key.to_owned(), known);
+    }
+
+    /// Takes that a folder is no longer cared for.
+    pub(super) fn forget(&mut self, key: &str) {
+        self.folders.remove(key);
+        self.unwant(|(folder, _)| folder == key);
+    }
+
+    /// Takes what the user is told about a folder.
+    pub(super) fn tell(&mut self, now: Moment, key: &str, tell: &Tell) {
+        match tell {
+            Tell::Committed(made) => self.committed(now, key, made),
+            Tell::Pushed(commit) => self.pushed(key, *commit),
+            Tell::Arrived { commit, hosts } => self.arrived(key, *commit, hosts),
+            Tell::Received { host, paths, count } => {
+                self.received(now, key, host.as_deref(), paths, *count);
+            }
+            Tell::Conflict(copies) => self.conflict(now, key, copies),
+            // The folder's status has what is held now.
+            Tell::Held(_) => {}
+            Tell::Problem(trouble) => self.trouble(now, key, trouble),
+            Tell::Solved => {
+                self.unwant(|(folder, kind)| folder == key && matches!(kind, Kind::Problem(_)));
+            }
+        }
+    }
+
+    fn committed(&mut self, now: Moment, key: &str, made: &Committed) {
+        let ask = self.ask;
+        let slot = (key.to_owned(), Kind::Steps);
+        let waits = matches!(self.items.get(&slot), Some(item) if item.life == Life::New);
+        let Some(known) = self.folders.get_mut(key) else {
+            return;
+        };
+        let before = known.round.take();
+        let more = match &before {
+            Some(before) if waits => before.more + 1,
+            Some(_) | None => 0,
+        };
+        if let Some(before) = before {
+            known.earlier.push_back(before.commit);
+            let surplus = known.earlier.len().saturating_sub(EARLIER);
+            known.earlier.drain(..surplus);
+        }
+        known.asked = ask.then_some(made.id);
+        known.round = Some(Round {
+            commit: made.id,
+            summary: made.summary.clone(),
+            more,
+            pushed: None,
+            hosts: Vec::new(),
+        });
+        self.steps(key, Some(now));
+    }
+
+    fn pushed(&mut self, key: &str, commit: ObjectId) {
+        let Some(known) = self.folders.get_mut(key) else {
+            return;
+        };
+        // Another than ours is a merge with it.
+        let older = known.earlier.contains(&commit);
+        if let Some(round) = known.round.as_mut().filter(|_| !older) {
+            round.pushed = Some(commit);
+            round.hosts.clear();
+            known.asked = None;
+            self.steps(key, None);
+        }
+    }
+
+    fn arrived(&mut self, key: &str, commit: ObjectId, hosts: &[String]) {
+        let round = self.folders.get_mut(key).and_then(|it| it.round.as_mut());
+        if let Some(round) = round.filter(|round| round.pushed == Some(commit)) {
+            round.hosts = hosts.to_vec();
+            self.steps(key, None);
+        }
+    }
+
+    /// Makes the card of what leaves; `begins` is when a new round began.
+    fn steps(&mut self, key: &str, begins: Option<Moment>) {
+        if self.level < Notify::Steps {
+            return;
+        }
+        let Some((known, round)) = self
+            .folders
+            .get(key)
+            .and_then(|known| Some((known, known.round.as_ref()?)))
+        else {
+            return;
+        };
+        let stage = match (round.pushed, round.hosts.as_slice()) {
+            (None, _) => Stage::Committed,
+            (Some(_), []) => Stage::Pushed,
+            (Some(_), hosts) => Stage::Arrived(hosts),
+        };
+        let Folder { name, root } = &known.folder;
+        let card = card::steps(name, root, round.commit, &round.summary, round.more, stage);
+        self.put((key.to_owned(), Kind::Steps), card, begins);
+    }
+
+    fn received(
+        &mut self,
+        now: Moment,
+        key: &str,
+        host: Option<&str>,
+        paths: &[RepoPath],
+        count: usize,
+    ) {
+        if self.level < Notify::Summary {
+            return;
+        }
+        let slot = (key.to_owned(), Kind::Received);
+        let goes_on = self.items.get(&slot).is_some_and(|item| match item.life {
+            Life::New => true,
+            Life::Shown { .. } => now.since(item.born) < NEW_GAP,
+            Life::Gone => false,
+        });
+        let Some(known) = self.folders.get_mut(key) else {
+            return;
+        };
+        let incoming = &mut known.incoming;
+        if !goes_on {
+            *incoming = Incoming::default();
+        }
+        let host = host.map(str::to_owned);
+        incoming.host = match (incoming.count, incoming.host.take()) {
+            (0, _) => host,
+            (_, before) if before == host => host,
+            (_, _) => None,
+        };
+        for path in paths {
+            if incoming.paths.contains(path) {
+                continue;
+            }
+            incoming.count += 1;
+            if incoming.paths.len() < PATHS {
+                incoming.paths.push(path.clone());
+            }
+        }
+        incoming.count += count.saturating_sub(paths.len());
+        let Folder { name, root } = &known.folder;
+        let host = incoming.host.as_deref();
+        let card = card::received(name, root, host, &incoming.paths, incoming.count);
+        self.put(slot, card, Some(now));
+    }
+
+    fn conflict(&mut self, now: Moment, key: &str, copies: &[ConflictCopy]) {
+        let Some(known) = self.folders.get_mut(key) else {
+            return;
+        };
+        for copy in copies {
+            if known.conflicts.iter().all(|old| old.copy != copy.copy) {
+                known.conflicts.push(copy.clone());
+            }
+        }
+        self.conflicts(now, key);
+    }
+
+    /// Brings the cards of the conflicts to what stands.
+    fn conflicts(&mut self, now: Moment, key: &str) {
+        if self.level < Notify::Problems {
+            return;
+        }
+        let Some(known) = self.folders.get(key) else {
+            return;
+        };
+        let Folder { name, root } = known.folder.clone();
+        let standing = known.conflicts.clone();
+        let mut keep = Vec::new();
+        for copy in standing.iter().take(CONFLICTS) {
+            let kind = Kind::Conflict(copy.copy.clone());
+            keep.push(kind.clone());
+            self.put_once(
+                now,
+                (key.to_owned(), kind),
+                card::conflict(&name, &root, copy),
+            );
+        }
+        if let Some(more) = standing.len().checked_sub(CONFLICTS).filter(|n| *n > 0) {
+            let slot = (key.to_owned(), Kind::MoreConflicts);
+            keep.push(Kind::MoreConflicts);
+            self.put_once(now, slot, card::more_conflicts(&name, &root, more));
+        }
+        self.unwant(|(folder, kind)| {
+            folder == key
+                && matches!(kind, Kind::Conflict(_) | Kind::MoreConflicts)
+                && !keep.contains(kind)
+        });
+    }
+
+    fn trouble(&mut self, now: Moment, key: &str, trouble: &Trouble) {
+        if self.level < Notify::Problems {
+            return;
+        }
+        if let Some(Known { folder, .. }) = self.folders.get(key) {
+            let card = card::trouble(&folder.name, &folder.root, trouble);
+            let kind = Kind::Problem(trouble.code.word());
+            self.put_once(now, (key.to_owned(), kind), card);
+        }
+    }
+
+    /// Takes how a folder stands: what is held, and which conflicts are still there.
+    pub(super) fn stand(&mut self, now: Moment, key: &str, status: &FolderStatus) {
+        if self.level < Notify::Problems {
+            return;
+        }
+        let Some(known) = self.folders.get_mut(key) else {
+            return;
+        };
+        let before = known.conflicts.len();
+        known.conflicts.retain(|copy| {
+            let name = copy.copy.to_string();
+            status.conflicts.iter().any(|stands| stands.copy == name)
+        });
+        let fewer = known.conflicts.len() < before;
+        let Folder { name, root } = known.folder.clone();
+        if fewer {
+            self.conflicts(now, key);
+        }
+        for held in &status.held {
+            let slot = (key.to_owned(), Kind::Held(held.code.clone()));
+            self.put_once(now, slot, card::held(&name, &root, held));
+        }
+        self.unwant(|(folder, kind)| {
+            let Kind::Held(code) = kind else { return false };
+            folder == key && status.held.iter().all(|held| held.code != *code)
+        });
+    }
+
+    /// Takes a problem of the whole agent, or another wording of it.
+    pub(super) fn problem(&mut self, now: Moment, key: &str, message: &str, hint: &str) {
+        if self.level >= Notify::Problems {
+            let slot = (AGENT.to_owned(), Kind::Problem(key.to_owned()));
+            self.put_once(now, slot, card::problem(message, hint));
+        }
+    }
+
+    /// Takes that a problem of the whole agent is over.
+    pub(super) fn solved(&mut self, key: &str) {
+        self.unwant(|(folder, kind)| {
+            folder == AGENT && matches!(kind, Kind::Problem(known) if known == key)
+        });
+    }
+
+    /// Puts a card that is replaced as things proceed; if something `begins` with it, it comes up
+    /// again although the one before was closed.
+    fn put(&mut self, slot: Slot, card: Card, begins: Option<Moment>) {
+        let Some(item) = self.items.get_mut(&slot) else {
+            if let Some(now) = begins {
+                self.items.insert(slot, Item::new(now, card));
+            }
+            return;
+        };
+        item.card = card;
+        item.wanted = true;
+        if let Some(now) = begins {
+            if item.life == Life::Gone {
+                item.life = Life::New;
+            }
+            item.since = now;
+        }
+    }
+
+    /// Puts a card that comes up once, whatever it says later.
+    fn put_once(&mut self, now: Moment, slot: Slot, card: Card) {
+        let item = self
+            .items
+            .entry(slot)
+            .or_insert_with(|| Item::new(now, card.clone()));
+        item.card = card;
+        if !item.wanted {
+            // It was over, and is there again.
+            item.wanted = true;
+            if item.life == Life::Gone {
+                item.life = Life::New;
+            }
+        }
+    }
+
+    fn unwant(&mut self, is: impl Fn(&Slot) -> bool) {
+        for (slot, item) in &mut self.items {
+            if is(slot) {
+                item.wanted = false;
+            }
+        }
+        self.items
+            .retain(|_, item| item.wanted || matches!(item.life, Life::Shown { .. }));
+    }
+
+    /// Returns the call that comes next, if one is due.
+    pub(super) fn next(&mut self, now: Moment) -> Option<Call> {
+        self.drop_stale(now);
+        let over = self.items.iter().find_map(|(slot, item)| match item.life {
+            Life::Shown { id, .. } if !item.wanted => Some((slot.clone(), id)),
+            Life::Shown { .. } | Life::New | Life::Gone => None,
+        });
+        if let Some((slot, id)) = over {
+            self.items.remove(&slot);
+            return Some(Call::Withdraw(id));
+        }
+        let wants = |(slot, item): &(&Slot, &Item)| match &item.life {
+            Life::New => self.may_be_new_at(slot).is_none_or(|at| at <= now),
+            Life::Shown { says, .. } => *says != item.card,
+            Life::Gone => false,
+        };
+        let (slot, item) = self
+            .items
+            .iter()
+            .filter(wants)
+            .min_by_key(|(slot, item)| (&slot.1, item.since))?;
+        Some(Call::Show {
+            slot: slot.clone(),
+            replaces: match item.life {
+                Life::Shown { id, .. } => id,
+                Life::New | Life::Gone => 0,
+            },
+            card: item.card.clone(),
+        })
+    }
+
+    /// Returns when [`next`](Self::next) may have something though nothing happened.
+    pub(super) fn due(&self) -> Option<Moment> {
+        let new = self.items.iter().filter(|(_, item)| item.life == Life::New);
+        new.filter_map(|(slot, _)| self.may_be_new_at(slot)).min()
+    }
+
+    /// From when on a new bubble may come up here; `None` is at any time.
+    fn may_be_new_at(&self, slot: &Slot) -> Option<Moment> {
+        if slot.1.presses() {
+            return None;
+        }
+        let last = self.folders.get(&slot.0)?.last_new?;
+        Some(last + NEW_GAP)
+    }
+
+    fn drop_stale(&mut self, now: Moment) {
+        for (slot, item) in &mut self.items {
+            if item.life == Life::New && !slot.1.presses() && now.since(item.since) >= STALE {
+                item.life = Life::Gone;
+            }
+        }
+    }
+
+    /// Takes that the server shows a card under this id.
+    pub(super) fn shown(&mut self, now: Moment, slot: &Slot, id: u32, says: Card) {
+        let replaced = |item: &Item| matches!(item.life, Life::Shown { id: old, .. } if old == id);
+        let is_new = !self.items.get(slot).is_some_and(replaced);
+        if is_new
+            && !slot.1.presses()
+            && let Some(known) = self.folders.get_mut(&slot.0)
+        {
+            known.last_new = Some(now);
+        }
+        let item = self.items.entry(slot.clone()).or_insert_with(|| Item {
+            wanted: false,
+            ..Item::new(now, says.clone())
+        });
+        if is_new {
+            item.born = now;
+        }
+        item.life = Life::Shown { id, says };
+    }
+
+    /// Takes that a card could not be shown. What presses is tried again later.
+    pub(super) fn failed(&mut self, slot: &Slot) {
+        if !slot.1.presses()
+            && let Some(item) = self.items.get_mut(slot)
+        {
+            item.life = Life::Gone;
+        }
+    }
+
+    /// Takes that a notification is closed. Returns the folder and the commit whose push waited
+    /// for it.
+    pub(super) fn closed(&mut self, id: u32) -> Option<(String, ObjectId)> {
+        let slot = self.slot_of(id)?;
+        let item = self.items.get_mut(&slot)?;
+        item.life = Life::Gone;
+        if !item.wanted {
+            self.items.remove(&slot);
+        }
+        if slot.1 != Kind::Steps {
+            return None;
+        }
+        let asked = self.folders.get_mut(&slot.0)?.asked.take()?;
+        Some((slot.0, asked))
+    }
+
+    /// Returns what a click asks for.
+    pub(super) fn clicked(&mut self, id: u32, key: &str) -> Option<Click> {
+        let slot = self.slot_of(id)?;
+        let Life::Shown { says, .. } = &self.items.get(&slot)?.life else {
+            return None;
+        };
+        let (_, _, act) = says.buttons.iter().find(|button| button.0 == key)?;
+        let act = act.clone();
+        let known = self.folders.get_mut(&slot.0)?;
+        if matches!(act, Act::Describe { .. }) {
+            known.asked = None;
+        }
+        Some(Click {
+            name: known.folder.name.clone(),
+            folder: slot.0,
+            act,
+        })
+    }
+
+    /// Takes that the server is gone, and every notification with it.
+    pub(super) fn lost(&mut self) {
+        for (slot, item) in &mut self.items {
+            if matches!(item.life, Life::Shown { .. }) {
+                item.life = if slot.1.presses() {
+                    Life::New
+                } else {
+                    Life::Gone
+                };
+            }
+        }
+        self.items.retain(|_, item| item.wanted);
+    }
+
+    /// Returns the commits whose pushes wait for an answer that cannot come, each once.
+    pub(super) fn unanswerable(&mut self) -> Vec<(String, ObjectId)> {
+        let asked = self.folders.iter_mut();
+        asked
+            .filter_map(|(key, known)| Some((key.clone(), known.asked.take()?)))
+            .collect()
+    }
+
+    /// Returns the ids of everything that is on the screen.
+    pub(super) fn living(&self) -> Vec<u32> {
+        let id = |item: &Item| match item.life {
+            Life::Shown { id, .. } => Some(id),
+            Life::New | Life::Gone => None,
+        };
+        self.items.values().filter_map(id).collect()
+    }
+
+    fn slot_of(&self, id: u32) -> Option<Slot> {
+        let mut items = self.items.iter();
+        let found =
+            items.find(|(_, item)| matches!(item.life, Life::Shown { id: it, .. } if it == id));
+        found.map(|(slot, _)| slot.clone())
+    }
+}
+
+impl Item {
+    fn new(now: Moment, card: Card) -> Self {
+        Self {
+            card,
+            life: Life::New,
+            since: now,
+            born: now,
+            wanted: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
