@@ -49,15 +49,16 @@ impl Folders {
             .filter(move |folder| folder.id == id && !id.is_empty())
     }
 
-    /// Returns the folders that a notice of somebody may be about.
+    /// Returns the folders that a notice of somebody may be about. One without an identity waits for
+    /// the first push of whatever host of ours it has the hub in common with.
     pub(super) fn told<'a>(
         &'a self,
         id: &'a str,
         whose: &'a Whose,
     ) -> impl Iterator<Item = &'a Folder> {
-        self.of(id).filter(move |folder| match whose {
-            Whose::Own => true,
-            Whose::Peer(bare) => shares(folder, bare),
+        self.iter().filter(move |folder| match whose {
+            Whose::Own => folder.id == id || folder.id.is_empty(),
+            Whose::Peer(bare) => folder.id == id && !id.is_empty() && shares(folder, bare),
         })
     }
 
@@ -155,11 +156,11 @@ mod tests {
     fn a_peer_is_heard_and_told_of_the_folders_that_name_them_only() {
         let folders = folders();
         let peer = |jid: &str| Whose::Peer(BareJid::new(jid).unwrap());
-        assert_eq!(keys(folders.told("aaaa0000", &Whose::Own)), ["0"]);
+        assert_eq!(keys(folders.told("aaaa0000", &Whose::Own)), ["0", "2"]);
         assert_eq!(keys(folders.told("aaaa0000", &peer("bob@y.org"))), ["0"]);
         assert!(keys(folders.told("aaaa0000", &peer("carol@y.org"))).is_empty());
         assert!(keys(folders.told("bbbb0000", &peer("bob@y.org"))).is_empty());
-        assert!(keys(folders.told("", &Whose::Own)).is_empty());
+        assert!(keys(folders.told("", &peer("bob@y.org"))).is_empty());
         let sibling = |whose| Sibling {
             host: "h".into(),
             is_old: false,
