@@ -58,6 +58,7 @@ pub fn make(
         }
         TransportKind::Fanout => Box::new(FanoutTransport::new(
             Arc::clone(sink),
+            Arc::clone(herald),
             settings.fanout.as_ref()?,
             &settings.host,
             transport::fanout::Pace::default(),

@@ -14,18 +14,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{Board, Folder, Sink, State, Transport};
+use super::{Board, Folder, Herald, Sink, State, Transport};
 use crate::clock;
 use crate::config::FanoutSettings;
 use crate::engine::event::{Code, Recovery, Trouble};
 use crate::engine::notice::Notice;
-use crate::engine::status::{PeerStatus, TransportStatus};
+use crate::engine::status::{NoticedStatus, PeerStatus, TransportStatus};
 use crate::engine::timer::Moment;
 use crate::names::ObjectId;
 
@@ -90,28 +90,52 @@ enum Order {
     Flush(Sender<()>),
 }
 
-type Peers = Arc<Mutex<BTreeMap<String, Moment>>>;
+/// What the status tells beside how the connection is.
+#[derive(Default)]
+struct Seen {
+    /// When a host was heard last.
+    peers: BTreeMap<String, Moment>,
+    /// By the keys of the folders.
+    folders: BTreeMap<String, Noticed>,
+}
+
+/// The latest notices of a folder.
+#[derive(Default)]
+struct Noticed {
+    name: String,
+    sent: Option<Moment>,
+    received: Option<Moment>,
+}
 
 /// The server as a transport.
 pub struct FanoutTransport {
     board: Arc<Board>,
     orders: Option<UnboundedSender<Order>>,
     thread: Option<JoinHandle<()>>,
-    peers: Peers,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl FanoutTransport {
     /// Creates the transport, which does nothing until it has a folder. `host` is this host's name.
-    pub fn new(sink: Sink, settings: &FanoutSettings, host: &str, pace: Pace) -> Self {
+    /// What a person has to mend goes to the herald.
+    pub fn new(
+        sink: Sink,
+        herald: Herald,
+        settings: &FanoutSettings,
+        host: &str,
+        pace: Pace,
+    ) -> Self {
         let board = Arc::new(Board::new("fanout", sink));
-        let peers = Peers::default();
+        let seen = Arc::new(Mutex::default());
         let (orders, taken) = unbounded_channel();
         let worker = Worker {
             settings: settings.clone(),
             host: host.to_owned(),
             pace,
             board: Arc::clone(&board),
-            peers: Arc::clone(&peers),
+            seen: Arc::clone(&seen),
+            herald,
+            heralded: false,
             orders: taken,
             rooms: BTreeMap::new(),
             waiting: Vec::new(),
@@ -127,7 +151,7 @@ impl FanoutTransport {
             board,
             orders: Some(orders),
             thread: thread.ok(),
-            peers,
+            seen,
         }
     }
 
@@ -174,12 +198,19 @@ impl Transport for FanoutTransport {
 
     fn status(&self) -> TransportStatus {
         let mut status = self.board.status();
-        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = lock(&self.seen);
         let peer = |(host, heard): (&String, &Moment)| PeerStatus {
             host: host.clone(),
             heard: clock::wall_at(*heard),
         };
-        status.peers = peers.iter().map(peer).collect();
+        let wall = |at: Option<Moment>| at.map_or_else(String::new, clock::wall_at);
+        let folder = |noticed: &Noticed| NoticedStatus {
+            name: noticed.name.clone(),
+            sent: wall(noticed.sent),
+            received: wall(noticed.received),
+        };
+        status.peers = seen.peers.iter().map(peer).collect();
+        status.folders = seen.folders.values().map(folder).collect();
         status
     }
 }
@@ -193,6 +224,10 @@ impl Drop for FanoutTransport {
             tracing::error!("the thread of fanout had ended early");
         }
     }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is known of a folder.
@@ -260,7 +295,10 @@ struct Worker {
     host: String,
     pace: Pace,
     board: Arc<Board>,
-    peers: Peers,
+    seen: Arc<Mutex<Seen>>,
+    herald: Herald,
+    /// Whether a person was told of something to mend.
+    heralded: bool,
     orders: UnboundedReceiver<Order>,
     rooms: BTreeMap<String, Room>,
     waiting: Vec<Sender<()>>,
@@ -315,7 +353,13 @@ impl Worker {
                     let most = most.min(self.pace.away_max);
                     (State::Retry(trouble), most.mul_f64(fastrand::f64()))
                 }
-                End::Held(trouble) => (State::Held(trouble), self.pace.held),
+                End::Held(trouble) => {
+                    if !self.heralded {
+                        self.heralded = true;
+                        (self.herald)("fanout", Some(trouble.clone()));
+                    }
+                    (State::Held(trouble), self.pace.held)
+                }
             };
             for room in self.rooms.values_mut() {
                 self.board.set(&room.folder.key, state.clone());
@@ -326,6 +370,14 @@ impl Worker {
             if !self.rest(&state, clock::now() + wait).await {
                 return;
             }
+        }
+    }
+
+    /// Takes that the server and we agree.
+    fn agreed(&mut self) {
+        tracing::info!(server = self.place(), "fanout is online");
+        if std::mem::take(&mut self.heralded) {
+            (self.herald)("fanout", None);
         }
     }
 
@@ -361,6 +413,11 @@ impl Worker {
         match order {
             Order::Watch(folder) => {
                 let mut room = Room::new(*folder);
+                let Folder { key, name, .. } = &room.folder;
+                let mut seen = lock(&self.seen);
+                let noticed = seen.folders.entry(key.clone()).or_default();
+                noticed.name.clone_from(name);
+                drop(seen);
                 if let Some(old) = self.rooms.remove(&room.folder.key) {
                     room.owed = old.owed;
                     room.latest = old.latest;
@@ -369,6 +426,7 @@ impl Worker {
             }
             Order::Unwatch(key) => {
                 self.rooms.remove(&key);
+                lock(&self.seen).folders.remove(&key);
                 self.board.forget(&key);
             }
             Order::Announce(notice) => {
@@ -417,10 +475,15 @@ impl Worker {
             let Some(notice) = room.hear(channel, message) else {
                 continue;
             };
-            if !notice.host.is_empty() && notice.host != self.host {
-                let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-                if peers.len() < PEERS || peers.contains_key(&notice.host) {
-                    peers.insert(notice.host.clone(), clock::now());
+            if notice.host != self.host {
+                let now = clock::now();
+                let mut seen = lock(&self.seen);
+                if let Some(noticed) = seen.folders.get_mut(&room.folder.key) {
+                    noticed.received = Some(now);
+                }
+                let known = seen.peers.len() < PEERS || seen.peers.contains_key(&notice.host);
+                if !notice.host.is_empty() && known {
+                    seen.peers.insert(notice.host.clone(), now);
                 }
             }
             self.board.notice(&room.folder.key, notice);

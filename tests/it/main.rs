@@ -10,6 +10,7 @@ mod control;
 mod crash;
 mod demo;
 mod durable;
+mod fanout;
 mod git_bench;
 mod network;
 mod offline;

@@ -186,6 +186,11 @@ impl Worker {
                 }
             }
             owed.said = !owed.left.is_empty();
+            if owed.said
+                && let Some(noticed) = super::lock(&self.seen).folders.get_mut(&room.folder.key)
+            {
+                noticed.sent = Some(clock::now());
+            }
         }
         for word in words {
             let word = line.talk.say(&word);
@@ -212,7 +217,7 @@ impl Worker {
         if ready {
             line.due = None;
             line.ping = clock::now() + self.pace.ping;
-            tracing::info!(server = self.place(), "fanout is online");
+            self.agreed();
         }
         if heard_pong {
             line.due = None;

@@ -164,6 +164,9 @@ impl Visit {
         if let Some(since) = stuck {
             let cut = since + limits.stuck;
             if cut <= now {
+                // What it did not take is not kept for it by the system either.
+                let none = Some(std::time::Duration::ZERO);
+                rustix::net::sockopt::set_socket_linger(&self.client.stream, none)?;
                 return Err(io::Error::other("it does not read"));
             }
             next = next.min(cut);
