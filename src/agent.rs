@@ -489,6 +489,7 @@ impl Agent {
                         folder: folder.name,
                         path: folder.path,
                         conflicts: folder.conflicts,
+                        marked: folder.marked,
                         aside: folder.aside,
                     });
                 drop(reply.send(Ok(conflicts.collect())));

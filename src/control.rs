@@ -41,7 +41,7 @@ pub use client::{Client, ClientError};
 pub use event::{Happening, What};
 pub use socket::{BindError, Door, bind, serve};
 
-use crate::engine::status::{AsideStatus, ConflictStatus, Status};
+use crate::engine::status::{AsideStatus, ConflictStatus, MarkedStatus, Status};
 
 /// How many events a reader of the stream may lag behind before it misses some.
 pub const EVENTS_KEPT: usize = 1024;
@@ -142,6 +142,9 @@ pub struct FolderConflicts {
     pub path: String,
     /// The copies in its tree.
     pub conflicts: Vec<ConflictStatus>,
+    /// Files that came in with conflict markers which no host of ours committed.
+    #[serde(default)]
+    pub marked: Vec<MarkedStatus>,
     /// What git ignores on this host and had to make room for a file that came in.
     #[serde(default)]
     pub aside: Vec<AsideStatus>,

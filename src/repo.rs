@@ -45,6 +45,7 @@ mod index_lock;
 pub mod journal;
 mod judge;
 pub mod lane;
+mod markers;
 pub mod merge;
 mod merge_tree;
 pub mod message;

@@ -13,7 +13,7 @@ use crate::engine::notice::Notice;
 use crate::engine::settings::{Mode, PushWindows};
 use crate::engine::settle::Windows;
 use crate::engine::status::{
-    AsideStatus, ConflictStatus, FolderStatus, HeldStatus, Progress, State,
+    AsideStatus, ConflictStatus, FolderStatus, HeldStatus, MarkedStatus, Progress, State,
 };
 use crate::engine::timer::Moment;
 use crate::engine::{self, Engine};
@@ -74,7 +74,7 @@ pub(super) struct FolderAgent {
     known: Option<transport::Folder>,
     last_state: Option<(State, String)>,
     /// What was held and which conflicts stood at the last look.
-    last_standing: Option<(Vec<HeldStatus>, Vec<ConflictStatus>)>,
+    last_standing: Option<(Vec<HeldStatus>, Vec<ConflictStatus>, Vec<MarkedStatus>)>,
     watch_trouble: Option<Trouble>,
 }
 
@@ -335,7 +335,11 @@ impl FolderAgent {
     pub(super) fn news(&mut self) -> Option<(FolderStatus, bool)> {
         let status = self.status();
         let state = Some((status.state, status.code.clone()));
-        let standing = Some((status.held.clone(), status.conflicts.clone()));
+        let standing = Some((
+            status.held.clone(),
+            status.conflicts.clone(),
+            status.marked.clone(),
+        ));
         let new_state = self.last_state != state;
         if !new_state && self.last_standing == standing {
             return None;

@@ -133,6 +133,7 @@ pub fn refuse(job: &Job, trouble: Trouble) -> Event {
         Job::Recover => Event::Recovered(Recovered {
             tip: None,
             copies: Vec::new(),
+            marked: Vec::new(),
             hub: None,
             id: None,
             blocked: Some(trouble),

@@ -32,6 +32,11 @@ pub(super) fn log(folder: &str, tell: &Tell) {
                 );
             }
         }
+        Tell::Marked(marked) => {
+            for file in marked {
+                tracing::warn!(folder, "{}", sentences(&file.message(), &file.hint()));
+            }
+        }
         Tell::Held(held) => tracing::error!(folder, "{}", sentences(&held.message, &held.hint)),
         Tell::Problem(trouble) => {
             tracing::warn!(folder, "{}", sentences(&trouble.message, &trouble.hint));

@@ -57,6 +57,7 @@ impl Agent {
             | Tell::Arrived { .. }
             | Tell::Received { .. }
             | Tell::Conflict(_)
+            | Tell::Marked(_)
             | Tell::Held(_) => {}
         }
     }

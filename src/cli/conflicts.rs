@@ -10,11 +10,15 @@ use crate::control::FolderConflicts;
 use crate::error::Exit;
 use crate::names::escape;
 
-/// List the conflict copies, and what had to make room
+/// List the conflict copies, files with conflict markers, and what had to make room
 ///
 /// Where two computers changed the same thing and the changes could not be merged, one version
 /// keeps its name and the other stands beside it as a conflict copy. Take from the copy what you
 /// need and delete it; that settles the conflict on all computers.
+///
+/// A file that came with conflict markers in it, because somebody without autosync committed them, is
+/// listed with the commits that have it as it was before. Take the markers out and save it. If they
+/// belong there, any other change to the file that autosync commits settles it as well.
 ///
 /// A file that git ignores here and that stood where another computer's file came in was moved
 /// aside, on this computer only: it is listed with where it is now, until it is moved or deleted.
@@ -42,8 +46,9 @@ pub(super) fn run(args: &ConflictsArgs, scene: &Scene) -> anyhow::Result<Exit> {
 fn lines(folders: &[FolderConflicts], now: i64) -> Vec<String> {
     let clean = |text: &str| escape(text.as_bytes());
     let mut lines = Vec::new();
-    let something =
-        |folder: &&FolderConflicts| !(folder.conflicts.is_empty() && folder.aside.is_empty());
+    let something = |folder: &&FolderConflicts| {
+        !(folder.conflicts.is_empty() && folder.marked.is_empty() && folder.aside.is_empty())
+    };
     for folder in folders.iter().filter(something) {
         lines.push(format!(
             "{} ({})",
@@ -60,6 +65,20 @@ fn lines(folders: &[FolderConflicts], now: i64) -> Vec<String> {
             let when = ago(&conflict.since, now);
             lines.push(format!("    the version of {from}, {when}"));
         }
+        for file in &folder.marked {
+            let path = clean(&file.path);
+            lines.push(format!("  {path}"));
+            let by = match clean(&file.author) {
+                author if author.is_empty() => "somebody".into(),
+                author => author,
+            };
+            let when = ago(&file.since, now);
+            lines.push(format!("    conflict markers in it, by {by}, {when}"));
+            for commit in &file.before {
+                let commit = clean(commit.get(..7).unwrap_or(commit));
+                lines.push(format!("    before: git show {commit}:{path}"));
+            }
+        }
         for aside in &folder.aside {
             lines.push(format!("  {}", clean(&aside.path)));
             lines.push(format!("    {}", clean(&aside.now)));
@@ -67,7 +86,7 @@ fn lines(folders: &[FolderConflicts], now: i64) -> Vec<String> {
         }
     }
     if lines.is_empty() {
-        lines.push("There are no conflict copies.".into());
+        lines.push("There are no conflicts.".into());
     }
     lines
 }
@@ -75,7 +94,7 @@ fn lines(folders: &[FolderConflicts], now: i64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::status::{AsideStatus, ConflictStatus};
+    use crate::engine::status::{AsideStatus, ConflictStatus, MarkedStatus};
 
     #[test]
     fn each_copy_stands_below_its_path_and_cannot_steer_the_terminal() {
@@ -89,6 +108,7 @@ mod tests {
             folder: name.into(),
             path: format!("/home/me/{name}"),
             conflicts,
+            marked: Vec::new(),
             aside: Vec::new(),
         };
         let folders = [folder("Docs", Vec::new()), folder("Sync", vec![conflict])];
@@ -102,8 +122,26 @@ mod tests {
                 "    the version of server, 30m ago",
             ]
         );
-        assert_eq!(lines(&folders[..1], 0), ["There are no conflict copies."]);
+        assert_eq!(lines(&folders[..1], 0), ["There are no conflicts."]);
         let mut folders = folders;
+        folders[0].marked.push(MarkedStatus {
+            path: "a b.txt".into(),
+            commit: "1".repeat(40),
+            before: vec!["2".repeat(40), "3".repeat(40)],
+            author: "Me \u{1b}[2J".into(),
+            since: "2026-11-20T10:00:00+01:00".into(),
+        });
+        assert_eq!(
+            lines(&folders[..1], 1_795_167_000),
+            [
+                "Docs (/home/me/Docs)",
+                "  a b.txt",
+                "    conflict markers in it, by Me \\u{1b}[2J, 30m ago",
+                "    before: git show 2222222:a b.txt",
+                "    before: git show 3333333:a b.txt",
+            ]
+        );
+        folders[0].marked.clear();
         folders[0].aside.push(AsideStatus {
             path: ".env".into(),
             now: "/home/me/Docs/.git/autosync/aside/1/.env".into(),

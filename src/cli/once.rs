@@ -117,6 +117,11 @@ pub(super) fn report(outcome: &Outcome, again: &str) -> anyhow::Result<Exit> {
                     ))?;
                 }
             }
+            Tell::Marked(marked) => {
+                for file in marked {
+                    say(format!("{}. {}", file.message(), file.hint()))?;
+                }
+            }
             Tell::Arrived { .. } | Tell::Held(_) | Tell::Problem(_) | Tell::Solved => {}
         }
     }

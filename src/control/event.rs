@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::action::Tell;
 use crate::engine::event::{Code, ConflictCopy};
-use crate::engine::status::{ConflictStatus, Progress, State};
+use crate::engine::status::{ConflictStatus, MarkedStatus, Progress, State};
 use crate::names::RepoPath;
 
 /// One thing that happened, as the event stream tells it.
@@ -86,6 +86,9 @@ pub enum What {
     Conflict {
         /// The copies that were made.
         copies: Vec<ConflictStatus>,
+        /// Files that came in with conflict markers which no host of ours committed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        marked: Vec<MarkedStatus>,
     },
     /// A guard holds something back.
     Held {
@@ -141,6 +144,11 @@ impl From<&Tell> for What {
             },
             Tell::Conflict(copies) => Self::Conflict {
                 copies: copies.iter().map(status_of).collect(),
+                marked: Vec::new(),
+            },
+            Tell::Marked(marked) => Self::Conflict {
+                copies: Vec::new(),
+                marked: marked.iter().map(Into::into).collect(),
             },
             Tell::Held(held) => Self::Held {
                 code: word(held.code),

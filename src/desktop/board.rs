@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::card::{self, Act, Card, Stage};
 use crate::config::Notify;
 use crate::engine::action::Tell;
-use crate::engine::event::{Committed, ConflictCopy, Trouble};
+use crate::engine::event::{Committed, ConflictCopy, Marked, Trouble};
 use crate::engine::status::FolderStatus;
 use crate::engine::timer::Moment;
 use crate::names::{ObjectId, RepoPath};
@@ -48,6 +48,8 @@ pub(super) enum Kind {
     Held(String),
     /// A conflict, by its copy.
     Conflict(RepoPath),
+    /// A file with conflict markers that no host of ours committed.
+    Marked(RepoPath),
     /// The conflicts that have no card.
     MoreConflicts,
     /// What came in.
@@ -60,7 +62,11 @@ impl Kind {
     /// Whether it waits for nothing and comes again after the server was away.
     fn presses(&self) -> bool {
         match self {
-            Self::Problem(_) | Self::Held(_) | Self::Conflict(_) | Self::MoreConflicts => true,
+            Self::Problem(_)
+            | Self::Held(_)
+            | Self::Conflict(_)
+            | Self::Marked(_)
+            | Self::MoreConflicts => true,
             Self::Received | Self::Steps => false,
         }
     }
@@ -204,6 +210,7 @@ impl Board {
                 self.received(now, key, host.as_deref(), paths, *count);
             }
             Tell::Conflict(copies) => self.conflict(now, key, copies),
+            Tell::Marked(marked) => self.marked(now, key, marked),
             // The folder's status has what is held now.
             Tell::Held(_) => {}
             Tell::Problem(trouble) => self.trouble(now, key, trouble),
@@ -375,6 +382,23 @@ impl Board {
         });
     }
 
+    /// Shows files with markers; `autosync conflicts` lists those that get no card.
+    fn marked(&mut self, now: Moment, key: &str, marked: &[Marked]) {
+        if self.level < Notify::Problems {
+            return;
+        }
+        let Some(Known { folder, .. }) = self.folders.get(key) else {
+            return;
+        };
+        let Folder { name, root } = folder.clone();
+        let is_one = |(folder, kind): &&Slot| folder == key && matches!(kind, Kind::Marked(_));
+        let free = CONFLICTS.saturating_sub(self.items.keys().filter(is_one).count());
+        for file in marked.iter().take(free) {
+            let slot = (key.to_owned(), Kind::Marked(file.path.clone()));
+            self.put_once(now, slot, card::marked(&name, &root, file));
+        }
+    }
+
     fn trouble(&mut self, now: Moment, key: &str, trouble: &Trouble) {
         if self.level < Notify::Problems {
             return;
@@ -408,9 +432,17 @@ impl Board {
             let slot = (key.to_owned(), Kind::Held(held.code.clone()));
             self.put_once(now, slot, card::held(&name, &root, held));
         }
-        self.unwant(|(folder, kind)| {
-            let Kind::Held(code) = kind else { return false };
-            folder == key && status.held.iter().all(|held| held.code != *code)
+        self.unwant(|(folder, kind)| match kind {
+            Kind::Held(code) => folder == key && status.held.iter().all(|it| it.code != *code),
+            Kind::Marked(path) => {
+                let name = path.to_string();
+                folder == key && status.marked.iter().all(|it| it.path != name)
+            }
+            Kind::Problem(_)
+            | Kind::Conflict(_)
+            | Kind::MoreConflicts
+            | Kind::Received
+            | Kind::Steps => false,
         });
     }
 

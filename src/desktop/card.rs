@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::engine::event::{Code, ConflictCopy, Recovery, Trouble};
+use crate::engine::event::{Code, ConflictCopy, Marked, Recovery, Trouble};
 use crate::engine::status::HeldStatus;
 use crate::names::{ObjectId, RepoPath, escape};
 
@@ -137,6 +137,20 @@ pub(super) fn conflict(name: &str, root: &Path, copy: &ConflictCopy) -> Card {
         buttons: vec![
             ("default", "Show both", Act::Show(place.clone())),
             ("show", "Show both", Act::Show(place)),
+        ],
+    }
+}
+
+/// Says that a file came with conflict markers.
+pub(super) fn marked(name: &str, root: &Path, marked: &Marked) -> Card {
+    let place = common_directory(root, std::slice::from_ref(&marked.path));
+    Card {
+        title: format!("{}: conflict markers in {}", clean(name), marked.path),
+        body: format!("{}. {}", marked.message(), marked.hint()),
+        urgency: Urgency::Normal,
+        buttons: vec![
+            ("default", "Show", Act::Show(place.clone())),
+            ("show", "Show", Act::Show(place)),
         ],
     }
 }

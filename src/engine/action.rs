@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::event::{Committed, ConflictCopy, Held, Trouble};
+use super::event::{Committed, ConflictCopy, Held, Marked, Trouble};
 use super::notice::Notice;
 use crate::names::{ObjectId, RepoPath};
 
@@ -147,6 +147,8 @@ pub enum Tell {
     },
     /// Both sides changed the same thing.
     Conflict(Vec<ConflictCopy>),
+    /// Files came in with conflict markers which no host of ours committed.
+    Marked(Vec<Marked>),
     /// A guard holds something back; once per group.
     Held(Held),
     /// Syncing has stopped; once per outage.

@@ -63,6 +63,7 @@ impl Engine {
         }
         self.recovered = true;
         self.record.stand(recovered.copies);
+        self.record.mark(recovered.marked);
         self.went_well(Site::Snapshot);
         if let Some(id) = recovered.id {
             self.on_identified(id);
@@ -126,6 +127,7 @@ impl Engine {
         }
         self.record
             .skipped(&flight.scope, outcome.skipped, &outcome.busy);
+        self.record.mark(outcome.marked);
         let news = self.note_deferred(now, outcome.deferred);
         if news || touched.iter().any(|path| self.record.is_deferred(path)) {
             // Its commit was merged with what had come in, and the tree has not got that yet.

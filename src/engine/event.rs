@@ -129,6 +129,8 @@ pub struct Recovered {
     pub id: Option<String>,
     /// The conflict copies that stand in the tree.
     pub copies: Vec<ConflictCopy>,
+    /// The files in which somebody's git left conflict markers.
+    pub marked: Vec<Marked>,
     /// What is in the way, if the start could not be finished.
     pub blocked: Option<Trouble>,
 }
@@ -148,6 +150,8 @@ pub struct Snapshotted {
     pub skipped: Vec<Waiting>,
     /// Paths whose content deliberately differs from HEAD, as it stands now.
     pub deferred: Vec<Waiting>,
+    /// The files in which somebody's git left conflict markers, as it stands now.
+    pub marked: Vec<Marked>,
     /// Set if the job could not be done: the gate is closed or something failed.
     pub blocked: Option<Trouble>,
 }
@@ -226,6 +230,50 @@ pub struct ConflictCopy {
     pub since: String,
 }
 
+/// A text file that came in with conflict markers which no host of ours committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marked {
+    /// The file.
+    pub path: RepoPath,
+    /// The commit that brought the markers.
+    pub commit: ObjectId,
+    /// Its parents, which have the file as it was on either side before.
+    pub before: Vec<ObjectId>,
+    /// Who committed it.
+    pub author: String,
+    /// When, RFC 3339 in the commit's own offset.
+    pub since: String,
+}
+
+impl Marked {
+    /// Returns one sentence that says what is the matter, without a full stop.
+    pub fn message(&self) -> String {
+        let by = match self.author.as_str() {
+            "" => "somebody".to_owned(),
+            author => crate::names::escape(author.as_bytes()),
+        };
+        format!(
+            "`{}` came with conflict markers in it, which {by} committed",
+            self.path
+        )
+    }
+
+    /// Returns what to do about it.
+    pub fn hint(&self) -> String {
+        let path = &self.path;
+        let commands: Vec<String> = self
+            .before
+            .iter()
+            .map(|commit| format!("`git show {}:{path}`", commit.short()))
+            .collect();
+        let rid = "Take the markers out and save.";
+        match commands.as_slice() {
+            [] => rid.to_owned(),
+            all => format!("{rid} What was before: {}.", all.join(" and ")),
+        }
+    }
+}
+
 /// What an apply did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {
@@ -243,6 +291,8 @@ pub struct Applied {
     pub held: Vec<Held>,
     /// The conflict copies that came in.
     pub copies: Vec<ConflictCopy>,
+    /// The files in which somebody's git left conflict markers, as it stands now.
+    pub marked: Vec<Marked>,
     /// The host that made the newest commit that came in.
     pub host: Option<String>,
     /// Set if the job could not be done.

@@ -424,6 +424,10 @@ impl Engine {
             self.actions
                 .push_back(Action::Tell(Tell::Conflict(outcome.copies)));
         }
+        let marked = self.record.mark(outcome.marked);
+        if !marked.is_empty() {
+            self.actions.push_back(Action::Tell(Tell::Marked(marked)));
+        }
         self.note_deferred(now, outcome.deferred);
         for held in self.record.hold_incoming(outcome.held) {
             self.actions.push_back(Action::Tell(Tell::Held(held)));

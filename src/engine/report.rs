@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::action::Scope;
-use super::event::{Applied, Code, Committed, ConflictCopy, Held, Recovery, Waiting};
+use super::event::{Applied, Code, Committed, ConflictCopy, Held, Marked, Recovery, Waiting};
 use super::status::{
     ConflictStatus, DeferredStatus, FolderStatus, HeldStatus, HubStatus, Last, Moment as At,
     Pending, State,
@@ -45,6 +45,7 @@ pub(super) struct Record {
     busy: Reasons,
     deferred: Reasons,
     conflicts: Vec<ConflictCopy>,
+    marked: Vec<Marked>,
     state: (State, Code),
     since: Moment,
 }
@@ -63,6 +64,7 @@ impl Record {
             busy: Reasons::new(),
             deferred: Reasons::new(),
             conflicts: Vec::new(),
+            marked: Vec::new(),
             state: (State::Working, Code::Ok),
             since: now,
         }
@@ -114,6 +116,14 @@ impl Record {
                 self.conflicts.push(copy);
             }
         }
+    }
+
+    /// Takes which files hold markers of somebody's git. Returns those that did not before.
+    pub(super) fn mark(&mut self, mut marked: Vec<Marked>) -> Vec<Marked> {
+        marked.truncate(MOST);
+        let before = std::mem::replace(&mut self.marked, marked);
+        let is_new = |now: &&Marked| !before.iter().any(|old| old.path == now.path);
+        self.marked.iter().filter(is_new).cloned().collect()
     }
 
     /// A copy that somebody touched has been seen to.
@@ -266,6 +276,7 @@ impl Engine {
                 })
                 .collect(),
             conflicts: conflicts.collect(),
+            marked: record.marked.iter().map(Into::into).collect(),
             aside: Vec::new(),
             last: Last {
                 commit: record.commit.as_ref().map(at),

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Code;
+use super::event::{Code, Marked};
 
 /// The whole answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +68,9 @@ pub struct FolderStatus {
     pub deferred: Vec<DeferredStatus>,
     /// Conflict copies in the tree.
     pub conflicts: Vec<ConflictStatus>,
+    /// Files that came in with conflict markers which no host of ours committed.
+    #[serde(default)]
+    pub marked: Vec<MarkedStatus>,
     /// What git ignores on this host and had to make room for a file that came in.
     #[serde(default)]
     pub aside: Vec<AsideStatus>,
@@ -176,6 +179,33 @@ pub struct ConflictStatus {
     pub host: String,
     /// When that version was committed.
     pub since: String,
+}
+
+/// A file that came in with conflict markers which no host of ours committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkedStatus {
+    /// The file.
+    pub path: String,
+    /// The commit that brought the markers.
+    pub commit: String,
+    /// Its parents, which have the file as it was on either side before.
+    pub before: Vec<String>,
+    /// Who committed it.
+    pub author: String,
+    /// When.
+    pub since: String,
+}
+
+impl From<&Marked> for MarkedStatus {
+    fn from(marked: &Marked) -> Self {
+        Self {
+            path: marked.path.to_string(),
+            commit: marked.commit.to_string(),
+            before: marked.before.iter().map(ToString::to_string).collect(),
+            author: marked.author.clone(),
+            since: marked.since.clone(),
+        }
+    }
 }
 
 /// Something that git ignores and that had to make room, on this host only.

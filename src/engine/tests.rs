@@ -81,6 +81,7 @@ impl Folder {
         self.event(Event::Recovered(Recovered {
             tip: tip.map(oid),
             copies: Vec::new(),
+            marked: Vec::new(),
             hub: hub.map(oid),
             id: Some("folder".to_owned()),
             blocked: None,

@@ -25,7 +25,7 @@ use super::journal::{Journal, Op, Step, journal_open};
 use super::plan::{Approval, Ends, Plan, plan, rules_move};
 use super::publish::{IndexEdit, Published, publish};
 use super::slots::{Area, fill, slot};
-use super::{Place, RepoError, contact, displaced, metadata, stable};
+use super::{Place, RepoError, contact, displaced, markers, metadata, stable};
 use crate::engine::event::{Applied, Code, Held, Recovery, Trouble};
 use crate::fault;
 use crate::git::gate::{self, Record};
@@ -185,6 +185,7 @@ fn prepare(
     record: &Record,
 ) -> Result<Option<(Plan, Journal)>, RepoError> {
     let mut plan = plan(place, bases, view, ends, approval, stage)?;
+    markers::note(place, ends.from, ends.to, &plan.incoming)?;
     fault::at("A1.planned");
     fill(place, stage, &mut plan.ops, &plan.conversion)?;
     fault::at("A2.staged");

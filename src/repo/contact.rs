@@ -91,7 +91,7 @@ pub fn first_contact(
         hub: hub_tree,
         local: local_tree,
     };
-    let merged = merge::merge_trees(place, trees, Base::Given, local_tip, Prefer::Hub)?;
+    let merged = merge::merge_trees(place, trees, Base::Given, [hub_tip, local_tip], Prefer::Hub)?;
     let contact = if merged.tree == hub_tree {
         adopted(hub_tip)
     } else {

@@ -15,7 +15,7 @@ use super::merge::Prefer;
 use super::merge_tree::{Helper, Report, Stages};
 use super::three_way::{Changes, Resolved, Trees, Triple, build, merge_contents};
 use super::verdict::{Verdict, Versions, merged_mode};
-use super::{Place, Policy, RepoError};
+use super::{Place, Policy, RepoError, markers};
 use crate::git::tree::{self, Difference, Edits, Entry};
 use crate::names::{ObjectId, RepoPath};
 
@@ -52,6 +52,8 @@ pub(super) struct Judge<'a> {
     deferred: Vec<(RepoPath, Versions)>,
     losers: Vec<Loser>,
     submodules: Vec<RepoPath>,
+    /// Files of which the hub's version stands, and ours beside it, whichever is preferred.
+    marked: BTreeSet<RepoPath>,
 }
 
 impl<'a> Judge<'a> {
@@ -76,6 +78,21 @@ impl<'a> Judge<'a> {
             deferred: Vec::new(),
             losers: Vec::new(),
             submodules: Vec::new(),
+            marked: BTreeSet::new(),
+        }
+    }
+
+    /// Sets files that no preference may decide silently, because git could have merged them.
+    pub(super) fn never_silent_about(mut self, marked: BTreeSet<RepoPath>) -> Self {
+        self.marked = marked;
+        self
+    }
+
+    fn prefers(&self, path: &RepoPath) -> Prefer {
+        if self.marked.contains(path) {
+            Prefer::Hub
+        } else {
+            self.prefer
         }
     }
 
@@ -208,7 +225,7 @@ impl<'a> Judge<'a> {
     /// Writes down what stands at a path and what loses.
     fn settle(&mut self, path: &RepoPath, versions: Versions) -> Result<(), RepoError> {
         let there = self.place.objects.entry(self.merged, path)?;
-        let verdict = Verdict::of(versions, self.prefer, self.policy(path));
+        let verdict = Verdict::of(versions, self.prefers(path), self.policy(path));
         if there.is_some_and(|there| there.is_tree()) {
             if verdict.stands.is_some() {
                 self.deferred.push((path.clone(), versions));
@@ -266,7 +283,9 @@ impl<'a> Judge<'a> {
         let clean = merge_contents(self.place, helper, &triples)?;
         let mut done = BTreeSet::new();
         for (names, [base, mut hub, mut local]) in found {
-            if let Some(id) = clean.get(&names.hub) {
+            if let Some(id) = clean.get(&names.hub)
+                && !markers::gained(self.place, base, [hub, local])?
+            {
                 let mode = merged_mode(Some(base), hub, local);
                 hub = Entry { mode, id: *id };
                 local = hub;

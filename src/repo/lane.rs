@@ -10,6 +10,7 @@ use super::contact::{self, Contact};
 use super::copies;
 use super::folder::{Folder, LET_GO};
 use super::journal::journal_open;
+use super::markers;
 use super::merge::{self, MergeOutcome, Prefer};
 use super::moves::Slots;
 use super::network::{Kind, Remote};
@@ -20,8 +21,8 @@ use super::snapshot::{Request, snapshot};
 use super::{RepoError, apply, taken_out};
 use crate::engine::action::{Job, Scope, Trigger};
 use crate::engine::event::{
-    Applied, Code, ConflictCopy, Event, Fetched, Merged, Pushed, Recovered, Recovery, Snapshotted,
-    Trouble,
+    Applied, Code, ConflictCopy, Event, Fetched, Marked, Merged, Pushed, Recovered, Recovery,
+    Snapshotted, Trouble,
 };
 use crate::git::{hub, refs};
 use crate::names::ObjectId;
@@ -63,6 +64,7 @@ impl Folder {
         let tip = found.ok().flatten();
         let copies = tip.map(|tip| copies::conflicts(place, tip));
         let copies = copies.and_then(Result::ok).unwrap_or_default();
+        let marked = self.marked(tip);
         if blocked.is_none()
             && let Err(error) = self.try_disk()
         {
@@ -73,6 +75,7 @@ impl Folder {
             hub,
             id,
             copies,
+            marked,
             blocked,
         }
     }
@@ -101,7 +104,10 @@ impl Folder {
             approved,
         };
         match snapshot(self, &request, emit) {
-            Ok(outcome) => outcome,
+            Ok(mut outcome) => {
+                outcome.marked = self.marked(outcome.tip);
+                outcome
+            }
             Err(error) => {
                 tracing::debug!(%error, "no snapshot");
                 let tip = refs::read(
@@ -236,8 +242,18 @@ impl Folder {
             }
             self.view_tip = applied.tip;
             applied.copies = self.copies_of(target, before).unwrap_or_default();
+            applied.marked = self.marked(applied.tip);
         }
         applied
+    }
+
+    /// Returns the files with markers of somebody's git that a tip has.
+    fn marked(&self, tip: Option<ObjectId>) -> Vec<Marked> {
+        let standing = markers::standing(&self.place, tip);
+        standing.unwrap_or_else(|error| {
+            tracing::debug!(%error, "files with conflict markers are not known");
+            Vec::new()
+        })
     }
 
     /// Returns the conflict copies that came in between two tips.

@@ -108,8 +108,8 @@ pub(super) fn join(
         hub: place.objects.commit(tip)?.tree,
         local: place.objects.commit(side)?.tree,
     };
-    let merged = merge_trees(place, trees, Base::Given, side, Prefer::Hub)?;
     let both = [tip, side];
+    let merged = merge_trees(place, trees, Base::Given, both, Prefer::Hub)?;
     let parents = if related { &both[..] } else { &both[..1] };
     if !related && merged.tree == trees.hub {
         return Ok(MergeOutcome::FastForward);
@@ -136,7 +136,7 @@ fn create(
         hub: tree(hub)?,
         local: tree(local)?,
     };
-    let merged = merge_trees(place, trees, history, local, prefer)?;
+    let merged = merge_trees(place, trees, history, [hub, local], prefer)?;
     fault::at("merge-tree");
     let commit = write(place, &merged, trees.hub, &[hub, local])?;
     fault::at("merge-commit");
@@ -154,15 +154,16 @@ pub(super) struct MergedTree {
     submodules: Vec<RepoPath>,
 }
 
-/// Merges trees and puts the copies in; `local` is the commit that the losers come from.
+/// Merges trees and puts the copies in; `commits` are the hub's and ours, from which the losers come.
 pub(super) fn merge_trees(
     place: &Place,
     trees: Trees,
     history: Base,
-    local: ObjectId,
+    commits: [ObjectId; 2],
     prefer: Prefer,
 ) -> Result<MergedTree, RepoError> {
-    let resolved = three_way::resolve(place, trees, history, prefer)?;
+    let resolved = three_way::resolve(place, trees, history, commits, prefer)?;
+    let [_, local] = commits;
     for path in &resolved.submodules {
         tracing::warn!(%path, "both sides moved a submodule; the hub's stands");
     }

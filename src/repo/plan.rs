@@ -177,7 +177,7 @@ fn refuse_staged(view: &IndexView, differences: &[Difference]) -> Result<(), Rep
 }
 
 /// Returns the commits of `to` that `from` does not contain, newest first.
-fn incoming(place: &Place, ends: Ends) -> Result<Vec<(ObjectId, Commit)>, RepoError> {
+pub(super) fn incoming(place: &Place, ends: Ends) -> Result<Vec<(ObjectId, Commit)>, RepoError> {
     let mut found = Vec::new();
     if ends.from == ends.to {
         return Ok(found);

@@ -8,7 +8,8 @@
 //! Invariants:
 //! 1. The side that changed content or type stands; if both did, the hub's does. An edit beats a
 //!    delete. A loser that says what the base said makes no copy.
-//! 2. No conflict marker gets into the merged tree.
+//! 2. No conflict marker gets into the merged tree, but with a side's own version. A version in which
+//!    somebody's git left markers is not merged with another: the hub's stands, ours beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ use super::copies::Loser;
 use super::judge::Judge;
 use super::merge::Prefer;
 use super::merge_tree::{Helper, Report};
-use super::{Place, Policy, RepoError, swaps};
+use super::{Place, Policy, RepoError, markers, swaps};
 use crate::git::objects::Identity;
 use crate::git::tree::{self, Difference, Edits, Entry};
 use crate::names::{ObjectId, RepoPath};
@@ -55,11 +56,12 @@ pub(super) struct Resolved {
     pub(super) submodules: Vec<RepoPath>,
 }
 
-/// Merges three trees.
+/// Merges three trees; `commits` are the hub's and ours, which have the trees or nearly.
 pub(super) fn resolve(
     place: &Place,
     mut trees: Trees,
     mut base: Base,
+    commits: [ObjectId; 2],
     prefer: Prefer,
 ) -> Result<Resolved, RepoError> {
     let mut changes = Changes::between(place, trees)?;
@@ -75,7 +77,8 @@ pub(super) fn resolve(
             return put_together(place, trees.hub, &changes.local);
         }
     }
-    let (helper, report) = ask_git(place, trees, base, &changes)?;
+    let asked = ask_git(place, trees, base, &changes, commits)?;
+    let (helper, report) = (asked.helper, asked.report);
     let certain = !several;
     let mut paths: Vec<RepoPath> = report.conflicts.keys().cloned().collect();
     if !paths.is_empty() {
@@ -88,6 +91,7 @@ pub(super) fn resolve(
         .collect();
     let merged = report.tree.unwrap_or(trees.hub);
     Judge::new(place, (trees, changes), (merged, certain), prefer, policies)
+        .never_silent_about(asked.marked)
         .decide(&helper, &report)
 }
 
@@ -197,12 +201,21 @@ fn follow_swaps(
     Ok(followed.then_some(now))
 }
 
+/// What git made of the trees.
+struct Asked {
+    helper: Helper,
+    report: Report,
+    /// Files that it could have merged, into a text with somebody's conflict markers.
+    marked: BTreeSet<RepoPath>,
+}
+
 fn ask_git(
     place: &Place,
     trees: Trees,
     base: Base,
     changes: &Changes,
-) -> Result<(Helper, Report), RepoError> {
+    commits: [ObjectId; 2],
+) -> Result<Asked, RepoError> {
     let paths = changes.hub.iter().chain(&changes.local).map(|c| &c.path);
     let mut attributes = Attributes::of(place, trees.hub, paths)?;
     for path in attributes::whole_only(place, &changes.hub, &changes.local)? {
@@ -214,6 +227,7 @@ fn ask_git(
     };
     let known = changes.ids();
     let mut kept = BTreeSet::new();
+    let mut marked = BTreeSet::new();
     loop {
         let helper = Helper::prepare(place, &attributes)?;
         let report = helper.merge(hub, local)?;
@@ -226,16 +240,25 @@ fn ask_git(
             let decided_by_git = !known.contains(&new.id)
                 && !report.conflicts.contains_key(&change.path)
                 && !report.is_label(&change.path);
-            if decided_by_git
-                && !attributes::is_text(place, new.id)?
-                && kept.insert(change.path.clone())
+            if !decided_by_git {
+                continue;
+            }
+            let spoilt = markers::spoil(place, &change.path, new.id, changes, commits)?;
+            if spoilt {
+                marked.insert(change.path.clone());
+            }
+            if (spoilt || !attributes::is_text(place, new.id)?) && kept.insert(change.path.clone())
             {
                 attributes.keep_whole(&change.path);
                 again = true;
             }
         }
         if !again {
-            return Ok((helper, report));
+            return Ok(Asked {
+                helper,
+                report,
+                marked,
+            });
         }
     }
 }

@@ -40,6 +40,7 @@ fn status(state: State) -> Status {
         deferred: Vec::new(),
         aside: Vec::new(),
         conflicts: Vec::new(),
+        marked: Vec::new(),
         last: Last::default(),
         progress: None,
         counters: Counters::default(),
@@ -429,11 +430,7 @@ async fn orders_are_handed_on_and_refusals_are_told() {
             "Approved what was held in Sync.\n",
             "Approve { folder: None,",
         ),
-        (
-            &["conflicts"],
-            "There are no conflict copies.\n",
-            "Conflicts {",
-        ),
+        (&["conflicts"], "There are no conflicts.\n", "Conflicts {"),
         (&["stop"], "The agent is stopping.\n", "Stop {"),
     ] {
         let (ran, seen) = beside(&sandbox, args, yes).await;

@@ -11,7 +11,7 @@ use autosync::control::{
     self, Ask, BindError, Client, ClientError, EVENTS_KEPT, FolderConflicts, Happening, Refusal,
     Until, What,
 };
-use autosync::engine::status::{AgentStatus, AsideStatus, ConflictStatus, Status};
+use autosync::engine::status::{AgentStatus, AsideStatus, ConflictStatus, MarkedStatus, Status};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use tempfile::TempDir;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -159,6 +159,13 @@ async fn answers_come_back_as_they_were_given() {
             copy: "b".into(),
             host: "server".into(),
             since: "then".into(),
+        }],
+        marked: vec![MarkedStatus {
+            path: "todo.txt".into(),
+            commit: "1".repeat(40),
+            before: vec!["2".repeat(40)],
+            author: "Me".into(),
+            since: "2026-11-20T10:00:00+01:00".into(),
         }],
         aside: vec![AsideStatus {
             path: ".env".into(),

@@ -4,6 +4,7 @@ mod agents;
 mod contact;
 mod hosts;
 mod lab;
+mod markers;
 mod names;
 mod person;
 mod random;

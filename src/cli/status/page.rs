@@ -161,6 +161,12 @@ impl Page {
                 self.more(&format!("{copies}; see `autosync conflicts`"));
             }
         }
+        if !folder.marked.is_empty() {
+            let files = count(folder.marked.len(), "file");
+            self.more(&format!(
+                "{files} came with conflict markers; see `autosync conflicts`"
+            ));
+        }
         if !folder.aside.is_empty() {
             let files = count(folder.aside.len(), "ignored file");
             self.more(&format!(

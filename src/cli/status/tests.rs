@@ -30,6 +30,7 @@ fn folder(name: &str, state: State) -> FolderStatus {
         held: Vec::new(),
         deferred: Vec::new(),
         conflicts: Vec::new(),
+        marked: Vec::new(),
         aside: Vec::new(),
         last: Last::default(),
         progress: None,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::engine::event::{Code, Recovery};
+use crate::engine::status::{Counters, Last, Pending, State};
 
 const KEY: &str = "0";
 
@@ -183,6 +184,56 @@ fn problems_and_conflicts_come_at_once_and_go_when_they_are_over() {
     );
     board.solved("xmpp");
     assert_eq!(serve(&mut board, at(3), &mut last), ["-3"]);
+}
+
+#[test]
+fn a_file_with_markers_is_shown_until_it_is_settled() {
+    let (mut board, mut last) = (board(Notify::Problems), 0);
+    let marked: Vec<Marked> = (0..9)
+        .map(|nth| Marked {
+            path: path(&format!("f{nth}")),
+            commit: id("1"),
+            before: vec![id("2")],
+            author: "Old \u{202e}Host".to_owned(),
+            since: String::new(),
+        })
+        .collect();
+    board.tell(at(0), KEY, &Tell::Marked(marked.clone()));
+    let said = serve(&mut board, at(0), &mut last);
+    assert_eq!(said.len(), 4, "{said:?}");
+    assert_eq!(
+        said[0],
+        "+1 Sync: conflict markers in f0 | `f0` came with conflict markers in it, which Old \\u{202e}Host \
+         committed. Take the markers out and save. What was before: `git show 2222222:f0`."
+    );
+    let mut status = FolderStatus {
+        name: "Sync".to_owned(),
+        path: "/s".to_owned(),
+        id: String::new(),
+        branch: "main".to_owned(),
+        state: State::Idle,
+        code: "ok".to_owned(),
+        message: String::new(),
+        hint: String::new(),
+        since: String::new(),
+        hub: None,
+        head: String::new(),
+        published: true,
+        pending: Pending::default(),
+        held: Vec::new(),
+        deferred: Vec::new(),
+        conflicts: Vec::new(),
+        marked: marked.iter().map(Into::into).collect(),
+        aside: Vec::new(),
+        last: Last::default(),
+        progress: None,
+        counters: Counters::default(),
+    };
+    board.stand(at(1), KEY, &status);
+    assert_eq!(serve(&mut board, at(1), &mut last), [""; 0]);
+    status.marked.remove(0);
+    board.stand(at(2), KEY, &status);
+    assert_eq!(serve(&mut board, at(2), &mut last), ["-1"]);
 }
 
 #[test]

@@ -336,6 +336,7 @@ impl Host {
         Some(Event::Recovered(Recovered {
             tip: self.head,
             copies: Vec::new(),
+            marked: Vec::new(),
             hub: self.hub_seen,
             id: Some("folder".to_owned()),
             blocked: None,

@@ -187,6 +187,7 @@ impl Edge {
                 Event::Recovered(Recovered {
                     tip: self.tip,
                     copies: Vec::new(),
+                    marked: Vec::new(),
                     hub: None,
                     id: Some("folder".to_owned()),
                     blocked: trouble,

@@ -1,7 +1,7 @@
 //! What others pushed: notices, merges, applies.
 
 use super::*;
-use crate::engine::event::ConflictCopy;
+use crate::engine::event::{ConflictCopy, Marked};
 
 /// The hub is at commit 9 and the fetch said so.
 fn heard_of_nine() -> Folder {
@@ -355,6 +355,53 @@ fn a_conflict_that_this_host_merged_is_told_once_when_it_is_in_the_tree() {
     folder.pass(500);
     folder.committed(11, &["a (conflict laptop)"]);
     assert_eq!(folder.status().conflicts, [], "somebody saw to it");
+}
+
+#[test]
+fn a_file_with_markers_is_told_once_and_listed_as_long_as_it_stands() {
+    let mut folder = heard_of_nine();
+    let marked = vec![Marked {
+        path: path("a"),
+        commit: oid(9),
+        before: vec![oid(7), oid(8)],
+        author: "Me".to_owned(),
+        since: String::new(),
+    }];
+    folder.event(Event::Merged(Merged::FastForward { target: oid(9) }));
+    let comes = || {
+        Event::Applied(Applied {
+            tip: Some(oid(9)),
+            marked: marked.clone(),
+            ..Applied::default()
+        })
+    };
+    folder.event(comes());
+    assert_eq!(folder.tells(), [Tell::Marked(marked.clone())]);
+    assert_eq!(folder.status().marked[0].before.len(), 2);
+
+    let snapshot = |folder: &mut Folder, marked: &[Marked], blocked| {
+        folder.saved("b");
+        folder.pass(500);
+        folder.snapshotted(Snapshotted {
+            marked: marked.to_vec(),
+            blocked,
+            ..Snapshotted::default()
+        });
+    };
+    snapshot(&mut folder, &marked, None);
+    assert_eq!(folder.status().marked.len(), 1);
+    let busy = Trouble::new(Code::GitBusy, Recovery::Pause, "busy", "");
+    snapshot(&mut folder, &[], Some(busy));
+    assert_eq!(folder.status().marked.len(), 1, "nobody looked");
+    folder.pass(60_000);
+    folder.snapshotted(Snapshotted::default());
+    assert_eq!(folder.status().marked, [], "somebody saw to it");
+    assert!(
+        !folder
+            .tells()
+            .iter()
+            .any(|tell| matches!(tell, Tell::Marked(_)))
+    );
 }
 
 #[test]

@@ -74,6 +74,7 @@ fn a_first_contact_asks_the_hub_before_anything_is_pushed() {
     folder.event(Event::Recovered(Recovered {
         tip: None,
         copies: Vec::new(),
+        marked: Vec::new(),
         hub: None,
         id: None,
         blocked: None,

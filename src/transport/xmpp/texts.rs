@@ -53,6 +53,14 @@ impl Texts {
                 };
                 about(&format!("both sides changed {}{more}", first.path), "")
             }
+            Tell::Marked(marked) => {
+                let first = marked.first()?;
+                let more = match marked.len() - 1 {
+                    0 => String::new(),
+                    more => format!(", and {more} more files"),
+                };
+                about(&format!("{}{more}", first.message()), "")
+            }
             Tell::Held(held) => about(&held.message, &held.hint),
             Tell::Problem(trouble) => about(&trouble.message, &trouble.hint),
             Tell::Arrived { .. } | Tell::Received { .. } | Tell::Solved => None,

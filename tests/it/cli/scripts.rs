@@ -6,8 +6,8 @@ use autosync::control::Ask;
 use autosync::engine::event::Code;
 use autosync::engine::status::{
     AgentStatus, AsideStatus, ConflictStatus, Counters, DeferredStatus, FolderStatus, HeldStatus,
-    HubStatus, Last, Moment, NoticedStatus, PeerStatus, Pending, Progress, State, Status,
-    TransportStatus,
+    HubStatus, Last, MarkedStatus, Moment, NoticedStatus, PeerStatus, Pending, Progress, State,
+    Status, TransportStatus,
 };
 use serde_json::Value;
 
@@ -109,6 +109,13 @@ fn folder() -> FolderStatus {
             copy: "a (conflict)".into(),
             host: "server".into(),
             since: at(3),
+        }],
+        marked: vec![MarkedStatus {
+            path: "b".into(),
+            commit: id(6),
+            before: vec![id(7)],
+            author: "A Person".into(),
+            since: at(11),
         }],
         aside: vec![AsideStatus {
             path: ".env".into(),
