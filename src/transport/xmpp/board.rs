@@ -74,10 +74,13 @@ impl Board {
             return;
         }
         match &state {
-            State::Retry(trouble) | State::Held(trouble) => {
+            State::Retry(trouble) | State::Held(trouble)
+                if inner.told.as_ref() != Some(&trouble.message) =>
+            {
                 tracing::info!(transport = NAME, "{}", trouble.message);
             }
-            State::Online | State::Connecting => {
+            // What the user was told of is in the log already.
+            State::Online | State::Connecting | State::Retry(_) | State::Held(_) => {
                 tracing::debug!(transport = NAME, state = state.word());
             }
         }
