@@ -189,3 +189,6 @@ fn hold(board: &Board, error: &std::io::Error) {
     board.tell(&trouble);
     board.set(State::Held(trouble));
 }
+
+#[cfg(test)]
+mod tests;
