@@ -2,7 +2,7 @@
 
 mod agents;
 mod announce;
-//mod client;
+mod client;
 mod keys;
 mod limits;
 mod line;
