@@ -528,6 +528,57 @@ fn a_shallow_clone_syncs() {
 }
 
 #[test]
+fn a_partial_clone_syncs() {
+    const LINES: &str = "one\ntwo\nthree\nfour\nfive\n";
+    for git in gits() {
+        let old = "1".repeat(10_000);
+        let pair = Pair::of(
+            sandbox(&git, "laptop"),
+            sandbox(&git, "server"),
+            &[("a", "1\n"), ("both", LINES), ("dir/big", &old)],
+        );
+        pair.laptop.write("dir/big", "2".repeat(10_000));
+        let _ran = pair.laptop.once().ok();
+        let hub = &pair.hub;
+        let set = |key: &str| pair.laptop.sandbox.git(hub, ["config", key, "true"]);
+        set("uploadpack.allowFilter");
+        set("uploadpack.allowAnySHA1InWant");
+        let partial = Host::new(sandbox(&git, "third"));
+        let url = format!("file://{}", hub.display());
+        let root = partial.root.to_str().unwrap();
+        let home = partial.sandbox.home();
+        let clone = ["clone", "-q", "--filter=blob:none", &url, root];
+        partial.sandbox.git(&home, clone);
+        let missing = ["rev-list", "--objects", "--all", "--missing=print"];
+        let is_missing = |host: &Host| host.git(&missing).contains('?');
+        assert!(is_missing(&partial), "old contents are not here");
+
+        partial.write("b", "TOKEN-b\n");
+        partial.write("a", "TOKEN-a\n");
+        syncs(&partial);
+        pair.converge("edits");
+        pair.server.write("c", "TOKEN-c\n");
+        pair.server.write("dir/big", "TOKEN-big\n");
+        pair.server.write("both", LINES.replace("one", "TOKEN-one"));
+        pair.converge("partial");
+        partial.write("both", LINES.replace("five", "TOKEN-five"));
+        syncs(&partial);
+        assert_eq!(partial.read("c"), "TOKEN-c\n");
+        assert_eq!(partial.read("dir/big"), "TOKEN-big\n");
+        let both = LINES
+            .replace("one", "TOKEN-one")
+            .replace("five", "TOKEN-five");
+        assert_eq!(partial.read("both"), both);
+        pair.converge("merged");
+        assert_eq!(pair.laptop.read("b"), "TOKEN-b\n");
+        assert_eq!(pair.laptop.read("a"), "TOKEN-a\n");
+        assert_eq!(partial.git(&["status", "--porcelain"]), "");
+        assert!(is_missing(&partial), "nor were they fetched for nothing");
+        pair.assert_settled("partial");
+    }
+}
+
+#[test]
 fn twins_by_case_and_by_unicode_are_two_files_here() {
     for git in gits() {
         let pair = Pair::of(

@@ -25,6 +25,7 @@ use crate::snapshot::settings;
 use crate::support::ended;
 
 mod applying;
+mod living;
 
 /// Steps of a snapshot at which git's locks are free.
 const SNAPSHOT: &[&str] = &[

@@ -240,30 +240,6 @@ fn a_path_staged_in_part_is_committed_after_a_minute_and_the_part_is_kept() {
     assert_eq!(lab.git(&["show", &format!("{staged}:a")]), "staged");
 }
 
-/// Returns how many packs there are, how many objects are in them and how many are loose.
-fn counted(lab: &Lab) -> [usize; 3] {
-    let text = lab.git(&["count-objects", "-v"]);
-    ["packs: ", "in-pack: ", "count: "].map(|key| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key));
-        line.unwrap().parse().unwrap()
-    })
-}
-
-#[test]
-fn fifty_new_files_are_one_pack_and_fewer_are_none() {
-    for (files, packs, packed) in [(49, 0, 0), (50, 1, 50), (180, 1, 180)] {
-        let mut lab = Lab::new();
-        for number in 0..files {
-            lab.write(&format!("f{number}"), format!("{number}\n"));
-        }
-        assert_eq!(lab.everything().committed.unwrap().count, files);
-        // The tree and the commit are loose.
-        let loose = files + 2 - packed;
-        assert_eq!(counted(&lab), [packs, packed, loose], "{files}");
-        assert_eq!(lab.git(&["fsck", "--strict"]), "");
-    }
-}
-
 #[test]
 fn a_root_that_cannot_be_read_is_no_deletion() {
     let test = "snapshot::choice::a_root_that_cannot_be_read_is_no_deletion";
