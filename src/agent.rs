@@ -593,9 +593,10 @@ impl Agent {
                 notice,
                 xmpp,
                 fanout,
+                host,
                 ..
             } = settings;
-            (notice.clone(), xmpp.clone(), fanout.clone())
+            (notice.clone(), xmpp.clone(), fanout.clone(), host.clone())
         };
         let bell_changed = bell(&settings) != bell(&self.settings);
         let desktop_changed = settings.desktop != self.settings.desktop;
@@ -616,6 +617,11 @@ impl Agent {
                 for transport in &mut self.transports {
                     transport.watch(folder);
                 }
+            }
+        } else {
+            // What they need may be in files beside it.
+            for transport in &self.transports {
+                transport.retry();
             }
         }
         for (config, repository) in folders {

@@ -147,8 +147,7 @@ impl Session {
                 return false;
             }
         }
-        // The first time nobody else comes back with us.
-        clock::until(self.go_live.unwrap_or_default()) > Duration::ZERO || self.go_live(link)
+        true
     }
 
     /// Lets everybody know that we are here, and for which folders.
@@ -159,10 +158,9 @@ impl Session {
     }
 
     /// Lets the engines know that notices can come: each fetches once.
-    fn go_live(&mut self, link: &Link) -> bool {
+    fn go_live(&mut self, link: &Link) {
         self.go_live = None;
         report(link, true);
-        true
     }
 
     async fn seen(&mut self, link: &mut Link, seen: Option<Seen>) -> Then {

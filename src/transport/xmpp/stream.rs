@@ -47,6 +47,8 @@ const SETUP: Duration = Duration::from_secs(25);
 const SEND: Duration = Duration::from_secs(5);
 /// How often it is asked whether the machine was suspended.
 pub(super) const TICK: Duration = Duration::from_secs(5);
+/// How long it sleeps when only a person can help.
+const IDLE: Duration = Duration::from_secs(3600);
 /// All hosts are back at once when a server is: they fetch within this time, not at its beginning.
 const SPREAD: Duration = Duration::from_secs(5);
 /// So many texts for people wait until they can be sent.
@@ -191,14 +193,14 @@ impl Link {
         self.suspend = SuspendDetector::new();
         let until = wait.map(|wait| clock::now() + wait);
         loop {
-            let left = until.map_or(TICK, clock::until);
+            let left = until.map_or(IDLE, |until| clock::until(until).min(TICK));
             tokio::select! {
                 order = self.orders.recv() => match order {
                     None => return false,
                     Some(Order::Retry) => return true,
                     Some(order) => self.offline(order),
                 },
-                () = sleep(left.min(TICK)) => {}
+                () = sleep(left) => {}
             }
             let due = until.is_some_and(|until| clock::now() >= until);
             let woke = until.is_some() && self.suspend.slept().is_some();
@@ -291,6 +293,7 @@ impl Link {
         let begun = clock::now();
         tracing::info!(connection = %me, "online");
         self.board.set(State::Online);
+        // The first time nobody else comes back with us.
         let spread = if self.was_online {
             between(Duration::ZERO, SPREAD, &mut self.chance)
         } else {
