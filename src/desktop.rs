@@ -88,8 +88,8 @@ impl Shared {
 }
 
 impl Desktop {
-    /// Starts to show what it is told, as far as the settings want.
-    pub fn start(settings: &DesktopSettings, sink: Sink) -> Self {
+    /// Starts to show what it is told, as far as the settings want; `host` is this one's name.
+    pub fn start(settings: &DesktopSettings, host: &str, sink: Sink) -> Self {
         let off = Self {
             shared: None,
             thread: None,
@@ -98,7 +98,7 @@ impl Desktop {
             return off;
         }
         let shared = Arc::new(Shared {
-            board: Mutex::new(Board::new(settings.notify, asks(settings))),
+            board: Mutex::new(Board::new(settings.notify, asks(settings), host)),
             changed: tokio::sync::Notify::new(),
             leaving: AtomicBool::new(false),
             left: tokio::sync::Notify::new(),

@@ -17,7 +17,7 @@ pub(super) fn desktop(settings: &Settings, inbox: &mpsc::UnboundedSender<Inbox>)
         // The agent is gone: so is what was clicked on.
         drop(inbox.send(Inbox::Clicked(key.to_owned(), deed)));
     });
-    Desktop::start(&settings.desktop, sink)
+    Desktop::start(&settings.desktop, &settings.host, sink)
 }
 
 impl Agent {

@@ -165,16 +165,19 @@ struct Known {
 pub(super) struct Board {
     level: Notify,
     ask: bool,
+    /// This host's name.
+    host: String,
     folders: BTreeMap<String, Known>,
     items: BTreeMap<Slot, Item>,
 }
 
 impl Board {
     /// Creates an empty board; `ask` says that lone commits wait for a message.
-    pub(super) fn new(level: Notify, ask: bool) -> Self {
+    pub(super) fn new(level: Notify, ask: bool, host: &str) -> Self {
         Self {
             level,
             ask,
+            host: host.to_owned(),
             folders: BTreeMap::new(),
             items: BTreeMap::new(),
         }
@@ -316,7 +319,8 @@ impl Board {
         if !goes_on {
             *incoming = Incoming::default();
         }
-        let host = host.map(str::to_owned);
+        // A merge is by us, but what it brings is not.
+        let host = host.filter(|host| *host != self.host).map(str::to_owned);
         incoming.host = match (incoming.count, incoming.host.take()) {
             (0, _) => host,
             (_, before) if before == host => host,

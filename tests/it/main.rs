@@ -9,6 +9,7 @@ mod config;
 mod control;
 mod crash;
 mod demo;
+mod desktop;
 mod durable;
 mod fanout;
 mod git_bench;

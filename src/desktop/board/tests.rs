@@ -17,7 +17,7 @@ fn path(name: &str) -> RepoPath {
 }
 
 fn board(level: Notify) -> Board {
-    let mut board = Board::new(level, false);
+    let mut board = Board::new(level, false, "here");
     let folder = Folder {
         name: "Sync".to_owned(),
         root: PathBuf::from("/s"),
@@ -291,7 +291,7 @@ fn an_answer_that_comes_after_the_end_is_withdrawn() {
 
 #[test]
 fn closing_the_question_for_a_message_answers_it_once() {
-    let mut board = Board::new(Notify::Steps, true);
+    let mut board = Board::new(Notify::Steps, true, "here");
     let folder = Folder {
         name: "Sync".to_owned(),
         root: PathBuf::from("/s"),
