@@ -5,8 +5,10 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Once;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -109,8 +111,16 @@ fn from_file(path: &Path) -> Result<Secret, NoPassword> {
         why,
     };
     // A pipe could keep us waiting for ever.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+    let found = std::fs::metadata(path).map_err(failed)?;
+    if !found.is_file() {
         return Err(failed(io::Error::other("it is no file")));
+    }
+    if found.mode() & 0o077 != 0 {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let path = path.display();
+            tracing::warn!("other users can read the password in {path}; run `chmod 600 {path}`");
+        });
     }
     let mut text = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;

@@ -14,8 +14,8 @@ use super::stanza::{self, Ears, Whose};
 use crate::clock;
 use crate::engine::timer::Moment;
 
-/// More connections than this are not kept.
-const MOST: usize = 500;
+/// More connections of one account than this are not kept.
+const MOST: usize = 100;
 
 /// Another connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +77,9 @@ impl Siblings {
             heard: clock::now(),
         };
         let is_new = !self.there.contains_key(&jid);
-        if is_new && self.there.len() >= MOST {
+        let bare = jid.to_bare();
+        let of_account = self.there.keys().filter(|other| other.to_bare() == bare);
+        if is_new && of_account.count() >= MOST {
             return None;
         }
         self.there.insert(jid.clone(), sibling);
@@ -202,5 +204,11 @@ mod tests {
             siblings.take(&agent(&format!("me@x.org/{nth}"), "h"), &ears(false));
         }
         assert_eq!(siblings.iter().count(), MOST);
+        // The crowd of one account keeps nobody else out.
+        assert!(
+            siblings
+                .take(&agent("bob@y.org/b", "bobs"), &ears(false))
+                .is_some()
+        );
     }
 }
