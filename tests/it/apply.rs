@@ -6,6 +6,7 @@ mod displaced;
 mod fixed;
 mod keep;
 mod kill;
+mod marked;
 mod plain;
 mod race;
 mod size;

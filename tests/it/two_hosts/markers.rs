@@ -286,3 +286,30 @@ fn markers_that_a_host_of_ours_committed_are_text_like_any_other() {
         );
     }
 }
+
+#[test]
+fn what_is_there_at_first_contact_is_the_folder() {
+    let laptop = Host::new("laptop");
+    laptop.write("guide", GUIDE);
+    for args in [
+        &["init", "-q"][..],
+        &["add", "-A"],
+        &["commit", "-q", "-m", "by hand"],
+    ] {
+        laptop.git(args);
+    }
+    let pair = Pair::of([laptop, Host::new("server")]);
+    let tree = pair.equal();
+    assert_eq!(tree.len(), 1, "{tree:?}");
+    for host in pair.hosts() {
+        lists(host, &[]);
+    }
+    // Only what comes from then on is looked at.
+    let old = Old::clones(&pair);
+    old.commits("guide", &format!("{GUIDE}\nMore.\n"));
+    old.commits("notes", GUIDE);
+    old.pushes();
+    for host in pair.hosts() {
+        lists(host, &["notes"]);
+    }
+}
