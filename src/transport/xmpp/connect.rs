@@ -11,11 +11,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use sasl::common::ChannelBinding;
 use tokio::io::BufStream;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -41,6 +43,9 @@ use tokio_xmpp::xmlstream::{
 use super::certificate;
 use super::failure::Failure;
 use crate::config::{Tls, XmppSettings};
+
+/// How long one of several addresses may be silent before the next is tried.
+const ADDRESS: Duration = Duration::from_secs(8);
 
 /// A private stream whose features are still to come.
 pub(super) type Opened = PendingFeaturesRecv<BufStream<TlsStream<TcpStream>>>;
@@ -111,9 +116,10 @@ async fn dial(host: &str, port: u16) -> Result<TcpStream, Failure> {
         .collect();
     let mut last = io::Error::other("it has no address");
     for address in found {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => return Ok(tcp),
-            Err(error) => last = error,
+        match timeout(ADDRESS, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
     }
     Err(Failure::network(last))
