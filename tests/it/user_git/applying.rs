@@ -19,12 +19,7 @@ use crate::support::ended;
 const STAGED: &str = "refs/worktree/autosync/staged";
 
 /// Does a job of the tree lane, which stands still at a step while `deed` is done.
-pub(super) fn job_with<T>(
-    here: &Host,
-    job: Job,
-    step: &'static str,
-    deed: impl FnOnce() -> T,
-) -> (Event, T) {
+fn job_with<T>(here: &Host, job: Job, step: &'static str, deed: impl FnOnce() -> T) -> (Event, T) {
     let (at_step, reached) = channel();
     let (go, told) = channel::<()>();
     std::thread::scope(|scope| {
@@ -49,7 +44,11 @@ pub(super) fn job_with<T>(
 }
 
 /// Applies what the hub has, standing still at a step.
-fn apply_with<T>(here: &Host, step: &'static str, deed: impl FnOnce() -> T) -> (Applied, T) {
+pub(super) fn apply_with<T>(
+    here: &Host,
+    step: &'static str,
+    deed: impl FnOnce() -> T,
+) -> (Applied, T) {
     here.git(&["fetch", "-q", "origin"]);
     let target = ObjectId::from_hex(here.git(&["rev-parse", "origin/main"])).unwrap();
     let job = Job::Apply {
@@ -62,16 +61,28 @@ fn apply_with<T>(here: &Host, step: &'static str, deed: impl FnOnce() -> T) -> (
     (applied, done)
 }
 
-/// Looks at everything once.
-fn snapshot(here: &Host) -> Snapshotted {
-    let mut folder = Folder::open(settings(&here.root)).unwrap();
-    let job = Job::Snapshot {
+fn look() -> Job {
+    Job::Snapshot {
         scope: Scope::Everything,
         even_open: [].into(),
         trigger: Trigger::Edit,
         approved: false,
-    };
-    let Event::Snapshotted(outcome) = folder.run(job, &mut |_| {}) else {
+    }
+}
+
+/// Commits what the folder has, standing still at a step.
+pub(super) fn snapshot_with<T>(
+    here: &Host,
+    step: &'static str,
+    deed: impl FnOnce() -> T,
+) -> (Event, T) {
+    job_with(here, look(), step, deed)
+}
+
+/// Looks at everything once.
+fn snapshot(here: &Host) -> Snapshotted {
+    let mut folder = Folder::open(settings(&here.root)).unwrap();
+    let Event::Snapshotted(outcome) = folder.run(look(), &mut |_| {}) else {
         panic!("a snapshot ends as one");
     };
     outcome
@@ -264,14 +275,8 @@ fn pushed_and_killed(by_hand: &[&str]) -> Pair {
     let pair = pair();
     let here = &pair.laptop;
     here.write("a", "TOKEN-earlier\n");
-    let job = Job::Snapshot {
-        scope: Scope::Everything,
-        even_open: [].into(),
-        trigger: Trigger::Edit,
-        approved: false,
-    };
     let pending = "refs/worktree/autosync/pending";
-    let (_, ()) = job_with(here, job, "S6.index", || {
+    let (_, ()) = snapshot_with(here, "S6.index", || {
         let pushed = here.git(&["rev-parse", pending]);
         let from = here.root.to_str().unwrap();
         let to = format!("{pushed}:refs/heads/main");
