@@ -237,7 +237,7 @@ pub struct Marked {
     pub path: RepoPath,
     /// The commit that brought the markers.
     pub commit: ObjectId,
-    /// Its parents, which have the file as it was on either side before.
+    /// Its parents that have the file, as it was on either side before.
     pub before: Vec<ObjectId>,
     /// Who committed it.
     pub author: String,

@@ -188,7 +188,7 @@ pub struct MarkedStatus {
     pub path: String,
     /// The commit that brought the markers.
     pub commit: String,
-    /// Its parents, which have the file as it was on either side before.
+    /// Its parents that have the file, as it was on either side before.
     pub before: Vec<String>,
     /// Who committed it.
     pub author: String,

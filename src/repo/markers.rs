@@ -207,10 +207,17 @@ pub(super) fn standing(place: &Place, tip: Option<ObjectId>) -> Result<Vec<Marke
         let Ok(commit) = place.objects.commit(by) else {
             continue;
         };
+        // Not those that a shallow clone lacks, nor those without such a file.
+        let has_it = |parent: &ObjectId| {
+            let parent = place.objects.commit(*parent);
+            let entry = parent.and_then(|parent| place.objects.entry(parent.tree, &path));
+            entry.is_ok_and(|entry| entry.is_some_and(|entry| entry.is_file()))
+        };
+        let before = commit.parents.iter().copied().filter(has_it).collect();
         found.push(Marked {
             path,
             commit: by,
-            before: commit.parents,
+            before,
             author: String::from_utf8_lossy(&commit.author).into_owned(),
             since: clock::wall_in_zone(commit.seconds, commit.offset),
         });

@@ -225,7 +225,8 @@ fn where_the_markers_belong_any_save_settles_it() {
             host.sees("the change", |root| {
                 fs::read_to_string(root.join("guide")).is_ok_and(|text| text.contains("far"))
             });
-            assert_eq!(lists(host, &["guide"])[0].commit, first);
+            let listed = lists(host, &["guide"]);
+            assert_eq!((&listed[0].commit, listed[0].before.len()), (&first, 0));
             assert_eq!(host.log().matches("came with conflict markers").count(), 1);
         }
     }
@@ -312,4 +313,28 @@ fn what_is_there_at_first_contact_is_the_folder() {
     for host in pair.hosts() {
         lists(host, &["notes"]);
     }
+}
+
+#[test]
+fn without_an_agent_they_are_told_as_well_once() {
+    let mut pair = Pair::new();
+    pair.laptop.write("notes", LINES);
+    pair.equal();
+    pair.server.stop();
+    let commit = {
+        let old = Old::clones(&pair);
+        let before = old.git(&["rev-parse", "HEAD"]);
+        old.commits("notes", GUIDE);
+        old.pushes();
+        before
+    };
+    let said = pair.server.run(["once", "Sync"]).ok();
+    let told = "`notes` came with conflict markers in it, which Old Host committed. ";
+    assert!(said.contains(told), "{said}");
+    let before = format!("`git show {}:notes`", &commit[..7]);
+    assert!(said.contains(&before), "{said}");
+    let said = pair.server.run(["once", "Sync"]).ok();
+    assert!(!said.contains("markers"), "{said}");
+    pair.server.start();
+    lists(&pair.server, &["notes"]);
 }
