@@ -37,6 +37,7 @@ mod login;
 mod name;
 mod pace;
 mod password;
+mod seek;
 mod session;
 mod siblings;
 mod stanza;

@@ -8,16 +8,13 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use sasl::common::ChannelBinding;
 use tokio::io::BufStream;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -32,7 +29,6 @@ use tokio_rustls::rustls::{
     RootCertStore, SignatureScheme,
 };
 use tokio_xmpp::Error;
-use tokio_xmpp::connect::DnsConfig;
 use tokio_xmpp::jid::BareJid;
 use tokio_xmpp::parsers::{ns, starttls, stream_features::StreamFeatures};
 use tokio_xmpp::xmlstream::{
@@ -42,10 +38,8 @@ use tokio_xmpp::xmlstream::{
 
 use super::certificate;
 use super::failure::Failure;
+use super::seek;
 use crate::config::{Tls, XmppSettings};
-
-/// How long one of several addresses may be silent before the next is tried.
-const ADDRESS: Duration = Duration::from_secs(8);
 
 /// A private stream whose features are still to come.
 pub(super) type Opened = PendingFeaturesRecv<BufStream<TlsStream<TcpStream>>>;
@@ -59,7 +53,7 @@ pub(super) async fn open(
     let domain = account.domain().as_str();
     // Before the network: what is wrong with them is wrong without it, too.
     let roots = roots(settings.ca_file.as_deref())?;
-    let tcp = reach(settings, domain).await?;
+    let tcp = seek::reach(settings, domain).await?;
     // A notice is one small packet, and nothing follows that it could wait for.
     tcp.set_nodelay(true).map_err(Failure::network)?;
     let tcp = match settings.tls {
@@ -83,46 +77,6 @@ pub(super) fn header(account: &BareJid) -> StreamHeader<'_> {
         from: None,
         id: None,
     }
-}
-
-/// Connects to the server that is given, else to the one that the domain names.
-async fn reach(settings: &XmppSettings, domain: &str) -> Result<TcpStream, Failure> {
-    let (service, port) = match settings.tls {
-        Tls::StartTls => ("_xmpp-client._tcp", 5222),
-        Tls::Direct => ("_xmpps-client._tcp", 5223),
-    };
-    if let Some((host, port)) = &settings.server {
-        return dial(host, *port).await;
-    }
-    match DnsConfig::srv(domain, service, port).resolve().await {
-        Ok(tcp) => Ok(tcp),
-        // The system knows names that are in no DNS.
-        Err(Error::DnsNet(_) | Error::DnsProto(_) | Error::Idna) => dial(domain, port).await,
-        Err(Error::Io(error)) => Err(Failure::network(error)),
-        Err(_) => {
-            let error = io::Error::other("no server of the domain answers");
-            Err(Failure::network(error))
-        }
-    }
-}
-
-async fn dial(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let unknown = |_| Failure::UnknownServer {
-        name: host.to_owned(),
-    };
-    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(unknown)?
-        .collect();
-    let mut last = io::Error::other("it has no address");
-    for address in found {
-        match timeout(ADDRESS, TcpStream::connect(address)).await {
-            Ok(Ok(tcp)) => return Ok(tcp),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(Failure::network(last))
 }
 
 /// Agrees with the server to begin the encryption.
