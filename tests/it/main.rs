@@ -28,3 +28,4 @@ mod traps;
 mod two_hosts;
 mod user_git;
 mod watch;
+mod xmpp;

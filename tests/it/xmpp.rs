@@ -1,0 +1,5 @@
+//! The bell over XMPP, against a real Prosody and a real ejabberd.
+
+mod raw;
+mod server;
+mod servers;
