@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use self::board::Board;
+pub use self::pace::Pace;
 use self::stream::Link;
 use super::{Folder, Herald, Sink, State, Transport};
 use crate::config::XmppSettings;
@@ -73,6 +74,17 @@ pub struct XmppTransport {
 impl XmppTransport {
     /// Creates the transport, which begins to log in at once. `host` is what the others call us.
     pub fn new(sink: Sink, herald: Herald, settings: XmppSettings, host: String) -> Self {
+        Self::paced(sink, herald, settings, host, Pace::default())
+    }
+
+    /// The same at another pace.
+    pub fn paced(
+        sink: Sink,
+        herald: Herald,
+        settings: XmppSettings,
+        host: String,
+        pace: Pace,
+    ) -> Self {
         let board = Arc::new(Board::new(sink, herald));
         let (orders, received) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
@@ -80,7 +92,7 @@ impl XmppTransport {
         let on_thread = Arc::clone(&board);
         let thread = std::thread::Builder::new()
             .name("xmpp".into())
-            .spawn(move || run(settings, host, &on_thread, received, stopped));
+            .spawn(move || run(settings, host, pace, &on_thread, received, stopped));
         let thread = match thread {
             Ok(thread) => Some(thread),
             Err(error) => {
@@ -160,6 +172,7 @@ impl Drop for XmppTransport {
 fn run(
     settings: XmppSettings,
     host: String,
+    pace: Pace,
     board: &Arc<Board>,
     orders: mpsc::UnboundedReceiver<Order>,
     stopped: oneshot::Receiver<()>,
@@ -172,7 +185,7 @@ fn run(
         Err(error) => return hold(board, &error),
     };
     runtime.block_on(async {
-        let link = Link::new(settings, host, Arc::clone(board), orders);
+        let link = Link::new(settings, host, Arc::clone(board), orders, pace);
         tokio::select! {
             () = link.run() => {}
             // Sent or dropped is the same.

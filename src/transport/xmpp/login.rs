@@ -5,8 +5,6 @@
 //! stream management is never used, because a session that the server gave up is not recovered from
 //! by the library, and what a lost connection cost is fetched anyway.
 
-use std::time::Duration;
-
 use sasl::common::{ChannelBinding, Credentials};
 use tokio_xmpp::jid::{BareJid, Jid};
 use tokio_xmpp::parsers::{sasl_cb, stream_features::StreamFeatures};
@@ -18,17 +16,12 @@ use super::connect;
 use super::failure::Failure;
 use crate::config::{Secret, XmppSettings};
 
-/// When silence is doubted, and how long the answer may take then.
-pub(super) const TIMEOUTS: Timeouts = Timeouts {
-    read_timeout: Duration::from_secs(60),
-    response_timeout: Duration::from_secs(20),
-};
-
 /// Logs in, and asks for this resource.
 pub(super) async fn login(
     settings: &XmppSettings,
     password: &Secret,
     resource: &str,
+    timeouts: Timeouts,
 ) -> Result<Connection, Failure> {
     let address = || Failure::Address(settings.jid.clone());
     let account = BareJid::new(&settings.jid).map_err(|_| address())?;
@@ -36,7 +29,7 @@ pub(super) async fn login(
     let identity = account.with_resource_str(resource).map_err(|_| address())?;
     let about = |failure: Failure| failure.about(account.as_str(), account.domain().as_str());
 
-    let (opened, binding) = connect::open(settings, &account, TIMEOUTS)
+    let (opened, binding) = connect::open(settings, &account, timeouts)
         .await
         .map_err(about)?;
     let features = opened.recv_features().await;

@@ -5,10 +5,48 @@
 
 use std::time::Duration;
 
-/// No wait is shorter.
-const SHORTEST: Duration = Duration::from_secs(1);
-/// No wait is longer.
-const LONGEST: Duration = Duration::from_secs(60);
+use tokio_xmpp::xmlstream::Timeouts;
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Everything from the name of the server to the bound session.
+    pub setup: Duration,
+    /// After this long without a word the server is asked whether it is there...
+    pub silence: Duration,
+    /// ...and then it may take this long to answer.
+    pub answer: Duration,
+    /// No wait for another try is shorter...
+    pub again: Duration,
+    /// ...and none is longer.
+    pub again_max: Duration,
+    /// All hosts are back at once when a server is: they fetch within this time, not at its beginning.
+    pub spread: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            setup: Duration::from_secs(25),
+            silence: Duration::from_secs(60),
+            answer: Duration::from_secs(20),
+            again: Duration::from_secs(1),
+            again_max: Duration::from_secs(60),
+            spread: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Pace {
+    /// Returns what the library is to know of it.
+    pub(super) fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            read_timeout: self.silence,
+            response_timeout: self.answer,
+        }
+    }
+}
+
 /// A connection that held this long was a good one.
 const GOOD: Duration = Duration::from_secs(60);
 /// A connection that did not hold this long was perhaps ended on purpose.
@@ -25,18 +63,30 @@ const CERTIFICATE_MAX: Duration = Duration::from_secs(900);
 /// What is known of the tries so far.
 #[derive(Debug, Default)]
 pub(super) struct BackOff {
+    pace: Pace,
     tries: u32,
     short: u32,
 }
 
 impl BackOff {
+    /// Creates it for a connection that was never there.
+    pub(super) fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            ..Self::default()
+        }
+    }
+
     /// Takes that a try failed; returns how long to wait.
     pub(super) fn failed(&mut self, chance: &mut fastrand::Rng) -> Duration {
         self.tries = self.tries.saturating_add(1);
-        let longest = SHORTEST
+        let Pace {
+            again, again_max, ..
+        } = self.pace;
+        let longest = again
             .saturating_mul(1 << self.tries.min(FULL))
-            .min(LONGEST);
-        between(SHORTEST, longest, chance)
+            .min(again_max);
+        between(again, longest, chance)
     }
 
     /// Takes that a connection was lost that was there this long. Returns how long to wait, and

@@ -20,7 +20,6 @@ use tokio_xmpp::stanzastream::{Event as Seen, StreamEvent};
 use super::Order;
 use super::folders;
 use super::legacy;
-use super::login::TIMEOUTS;
 use super::siblings::Siblings;
 use super::stanza::{self, Ears, Heard, Whose};
 use super::stream::{Link, TICK};
@@ -391,7 +390,7 @@ impl Session {
         if self.greeting.is_some() {
             return Then::Stay;
         }
-        self.ask(link, TIMEOUTS.response_timeout).await
+        self.ask(link, link.pace.answer).await
     }
 
     /// Gives somebody who was not known yet what was said lately.
@@ -451,7 +450,7 @@ impl Session {
                 for (id, (notice, number)) in missed {
                     self.unproven.insert(id, (notice, number, question));
                 }
-                return self.ask(link, TIMEOUTS.response_timeout).await;
+                return self.ask(link, link.pace.answer).await;
             }
         }
         if self.tick <= now {

@@ -4,7 +4,7 @@
 //! 1. There is one stream of stanzas, used by this task alone. The library's worker behind it asks for
 //!    a new connection through a slot, and a slot that is dropped ends that worker badly: it is
 //!    answered, or kept until everything ends.
-//! 2. A connection is there within [`SETUP`], or it is given up. It is tried again with growing waits,
+//! 2. A connection is there within its time, or it is given up. It is tried again with growing waits,
 //!    and not at all where only a person can help.
 //! 3. What is pushed while nothing can be sent is one notice for each folder, sent to whoever turns out
 //!    to be there; and so is what the server may not have got.
@@ -30,7 +30,7 @@ use super::failure::{Again, Failure};
 use super::folders::Folders;
 use super::login;
 use super::name;
-use super::pace::{BackOff, between};
+use super::pace::{BackOff, Pace, between};
 use super::password;
 use super::session::Session;
 use super::texts::Texts;
@@ -41,16 +41,12 @@ use crate::engine::notice::Notice;
 use crate::engine::timer::Moment;
 use crate::transport::State;
 
-/// How long everything from the name of the server to the bound session may take.
-const SETUP: Duration = Duration::from_secs(25);
 /// How long the server may take a stanza off our hands.
 const SEND: Duration = Duration::from_secs(5);
 /// How often it is asked whether the machine was suspended.
 pub(super) const TICK: Duration = Duration::from_secs(5);
 /// How long it sleeps when only a person can help.
 const IDLE: Duration = Duration::from_secs(3600);
-/// All hosts are back at once when a server is: they fetch within this time, not at its beginning.
-const SPREAD: Duration = Duration::from_secs(5);
 /// So many texts for people wait until they can be sent.
 const LETTERS: usize = 16;
 /// So many stanzas wait in each direction inside the library.
@@ -98,6 +94,7 @@ pub(super) struct Link {
     slot: Option<Slot>,
     pub(super) chance: fastrand::Rng,
     back_off: BackOff,
+    pub(super) pace: Pace,
     name: String,
     pub(super) suspend: SuspendDetector,
     pub(super) folders: Folders,
@@ -116,6 +113,7 @@ impl Link {
         host: String,
         board: Arc<Board>,
         orders: mpsc::UnboundedReceiver<Order>,
+        pace: Pace,
     ) -> Self {
         let mut chance = fastrand::Rng::new();
         let name = name::choose(settings.resource.as_deref(), &host, &mut chance, None);
@@ -128,7 +126,8 @@ impl Link {
             wire: Wire::new(),
             slot: None,
             chance,
-            back_off: BackOff::default(),
+            back_off: BackOff::new(pace),
+            pace,
             name,
             suspend: SuspendDetector::new(),
             missed: BTreeMap::new(),
@@ -213,11 +212,16 @@ impl Link {
     /// Logs in and stays as long as it goes.
     async fn attempt(&mut self) -> Try {
         let (settings, name) = (Arc::clone(&self.settings), self.name.clone());
+        let pace = self.pace;
         let login = async move {
             // A person may have to unlock it: that is not the server's slowness.
             let password = password::read(&settings.password).await?;
-            let deadline = clock::now() + SETUP;
-            let connection = timeout(SETUP, login::login(&settings, &password, &name)).await;
+            let deadline = clock::now() + pace.setup;
+            let connection = timeout(
+                pace.setup,
+                login::login(&settings, &password, &name, pace.timeouts()),
+            )
+            .await;
             let connection = connection.unwrap_or(Err(Failure::Slow))?;
             Ok((connection, deadline))
         };
@@ -295,7 +299,7 @@ impl Link {
         self.board.set(State::Online);
         // The first time nobody else comes back with us.
         let spread = if self.was_online {
-            between(Duration::ZERO, SPREAD, &mut self.chance)
+            between(Duration::ZERO, self.pace.spread, &mut self.chance)
         } else {
             Duration::ZERO
         };
