@@ -1,5 +1,12 @@
 //! The bell over XMPP, against a real Prosody and a real ejabberd.
 
+mod agents;
+mod broken;
+mod end;
+mod login;
+mod notices;
+mod old;
+mod proxy;
 mod raw;
 mod server;
 mod servers;

@@ -159,13 +159,13 @@ impl Link {
                 Some(self.back_off.failed(&mut self.chance))
             }
             Again::Later => {
+                self.board.set(State::Retry(trouble.clone()));
                 self.board.tell(&trouble);
-                self.board.set(State::Retry(trouble));
                 Some(BackOff::refused(&mut self.chance))
             }
             Again::Never => {
+                self.board.set(State::Held(trouble.clone()));
                 self.board.tell(&trouble);
-                self.board.set(State::Held(trouble));
                 None
             }
         }
