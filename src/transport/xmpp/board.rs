@@ -74,12 +74,10 @@ impl Board {
             return;
         }
         match &state {
-            State::Retry(trouble) | State::Held(trouble)
-                if inner.told.as_ref() != Some(&trouble.message) =>
-            {
+            State::Retry(trouble) if inner.told.as_ref() != Some(&trouble.message) => {
                 tracing::info!(transport = NAME, "{}", trouble.message);
             }
-            // What the user was told of is in the log already.
+            // What the user is told of is in the log by that.
             State::Online | State::Connecting | State::Retry(_) | State::Held(_) => {
                 tracing::debug!(transport = NAME, state = state.word());
             }
