@@ -237,6 +237,11 @@ fn what_the_server_did_not_repeat_is_said_again_the_newest_and_once() {
     assert!(!scene.transport().flush(Duration::from_millis(1)));
     drop(line);
     scene.is_online(false);
+    let mut line = scene.greet();
+    scene.is_online(true);
+    assert_eq!(line.next(), format!("announce {}", said(1)));
+    drop(line);
+    scene.is_online(false);
     scene.transport().announce(&pushed(2));
     scene.transport().announce(&pushed(3));
     let mut line = scene.greet();
