@@ -19,6 +19,7 @@ use super::rewritten;
 use super::slots::Area;
 use super::snapshot::{Request, snapshot};
 use super::{RepoError, apply, taken_out};
+use crate::clock;
 use crate::engine::action::{Job, Scope, Trigger};
 use crate::engine::event::{
     Applied, Code, ConflictCopy, Event, Fetched, Marked, Merged, Pushed, Recovered, Recovery,
@@ -26,6 +27,9 @@ use crate::engine::event::{
 };
 use crate::git::{hub, refs};
 use crate::names::ObjectId;
+
+/// How long git keeps what nothing refers to, in seconds, with a minute for the question.
+const TWO_WEEKS: i64 = 14 * 24 * 3600 - 60;
 
 /// Keeps a merge that is not applied yet.
 const MERGE: &str = "refs/worktree/autosync/merge";
@@ -265,6 +269,23 @@ impl Folder {
         copies::conflicts_since(&self.place, target, before)
     }
 
+    /// Whether the user has git throw away what is younger than its default of two weeks: that is
+    /// for the user's own gc, which does not run while somebody may be in the middle of something.
+    fn prunes_early(&self) -> Result<bool, RepoError> {
+        let git = &self.place.git;
+        let Some(expire) = git.config("gc.pruneExpire")? else {
+            return Ok(false);
+        };
+        if matches!(expire.as_str(), "never" | "false") {
+            return Ok(false);
+        }
+        let out = git.call("rev-parse", [format!("--since={expire}")], b"")?;
+        let since = String::from_utf8_lossy(&out);
+        let since = since.trim().strip_prefix("--max-age=");
+        let since = since.and_then(|seconds| seconds.parse::<i64>().ok());
+        Ok(since.is_none_or(|since| since > clock::wall_seconds() - TWO_WEEKS))
+    }
+
     /// Repacks the folder if git thinks that it is worth it, and its hub if we made that.
     fn run_maintain(&mut self) -> Result<(), RepoError> {
         let mut command = self.place.git.command("-c");
@@ -275,6 +296,9 @@ impl Folder {
             "-c",
             "gc.autoDetach=false",
         ]);
+        if self.prunes_early()? {
+            command.args(["-c", "gc.pruneExpire=2.weeks.ago"]);
+        }
         command.args([
             "-c",
             "maintenance.autoDetach=false",

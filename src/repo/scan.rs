@@ -5,14 +5,14 @@
 //! is ignored, nested or sparse.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::stable::{Found, look};
 use super::{Place, RepoError};
 use crate::engine::action::Scope;
 use crate::git::tree::Lookup;
-use crate::git::{self, index::records, unparsable};
+use crate::git::{self, GitError, index::records, unparsable};
 use crate::names::RepoPath;
 
 /// More directories than this are looked at by one full look.
@@ -80,9 +80,13 @@ pub fn candidates(place: &Place, scope: &Scope, head: &Lookup) -> Result<Candida
     Ok(found)
 }
 
-/// Asks `git status` for what differs below some directories, or in the whole folder for none.
-fn status(place: &Place, below: &[&RepoPath], found: &mut Candidates) -> Result<(), RepoError> {
-    let mut command = place.git.command("status");
+/// Runs `git status` with more settings. Returns what it wrote.
+fn status_with(
+    place: &Place,
+    settings: &[OsString],
+    below: &[&RepoPath],
+) -> Result<Vec<u8>, GitError> {
+    let mut command = place.git.command_with(settings, "status");
     command.args([
         "--porcelain=v2",
         "-z",
@@ -94,7 +98,43 @@ fn status(place: &Place, below: &[&RepoPath], found: &mut Candidates) -> Result<
     for path in below {
         command.arg(OsStr::from_bytes(path.as_bytes()));
     }
-    let out = git::run(&mut command, b"", git::LOCAL, "status")?.stdout;
+    Ok(git::run(&mut command, b"", git::LOCAL, "status")?.stdout)
+}
+
+/// Returns the settings with which no filter has to work: a file whose filter fails is then listed
+/// as changed, and held when it is read, where the filter has to work as ever.
+fn without_required_filters(place: &Place) -> Result<Vec<OsString>, GitError> {
+    let args = [
+        "-z",
+        "--name-only",
+        "--get-regexp",
+        r"^filter\..*\.required$",
+    ];
+    let done = place.git.ask("config", args, b"")?;
+    let keys = done.stdout.split(|b| *b == 0);
+    let keys = keys.filter(|key| !key.is_empty() && !key.contains(&b'='));
+    Ok(keys
+        .map(|key| {
+            let mut setting = OsStr::from_bytes(key).to_owned();
+            setting.push("=false");
+            setting
+        })
+        .collect())
+}
+
+/// Asks `git status` for what differs below some directories, or in the whole folder for none.
+fn status(place: &Place, below: &[&RepoPath], found: &mut Candidates) -> Result<(), RepoError> {
+    let out = match status_with(place, &[], below) {
+        // A filter that has to work, and fails for one file, ends all of it.
+        Err(error @ GitError::Failed { .. }) => {
+            let eased = without_required_filters(place)?;
+            if eased.is_empty() {
+                return Err(error.into());
+            }
+            status_with(place, &eased, below)?
+        }
+        out => out?,
+    };
     for line in records(&out) {
         let fields = match line.first() {
             Some(b'1') => 8,

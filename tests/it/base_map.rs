@@ -18,6 +18,7 @@ use crate::pair::{Host, Pair};
 use crate::snapshot::settings;
 
 mod by_hand;
+mod held;
 
 const OLD: &str = "one\ntwo\nthree\nfour\nfive\n";
 const NEW: &str = "ONE\ntwo\nthree\nfour\nfive\n";

@@ -4,4 +4,6 @@ mod content;
 mod markers;
 mod orders;
 mod places;
+mod repack;
+mod shared;
 mod ways;
