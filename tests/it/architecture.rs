@@ -124,7 +124,8 @@ const NEVER: &[&str] = &[
     "gc",
     "prune",
     "pull",
-    "read-tree",
+    "--reset",
+    "-u",
     "rebase",
     "reflog",
     "reset",
@@ -187,8 +188,10 @@ fn no_git_command_throws_anything_away() {
     }
     for script in ["src/transport/hub_ssh/watch.sh", "src/repo/network/root.rs"] {
         let text = fs::read_to_string(root().join(script)).unwrap();
-        let mut words = text.split_whitespace();
-        let bad = words.find(|word| NEVER.contains(word) && *word != "rm");
+        let code = text.lines().map(str::trim_start);
+        let code = code.filter(|line| !line.starts_with(['#', '/']));
+        let mut words = code.flat_map(str::split_whitespace);
+        let bad = words.find(|word| NEVER.contains(word) && !["rm", "-f"].contains(word));
         assert_eq!(bad, None, "{script}");
     }
 }

@@ -207,3 +207,47 @@ fn without_notices_the_poll_brings_it() {
     );
     assert!(after.fetches > before.fetches);
 }
+
+#[test]
+fn after_a_suspend_everything_is_looked_at_again_and_the_hub_is_asked() {
+    let mut laptop = Host::new("laptop");
+    laptop.start();
+    laptop.write("a", "1\n");
+    laptop.synced();
+    let hub = laptop.sandbox.paths().hubs().join("Sync.git");
+    let mut server = Host::new("server").with_args::<&str>([]);
+    server
+        .run(["clone".as_ref(), hub.as_os_str(), "Sync".as_ref()])
+        .ok();
+    // Nothing rings, and it is long until the next poll.
+    server.sandbox.config(
+        "[notice]\ntransports = [\"poll\"]\n\n[[folder]]\npath = \"~/Sync\"\npoll = \"10h\"\n",
+    );
+    let asleep = server.sandbox.root().join("asleep");
+    server
+        .sandbox
+        .set("AUTOSYNC_TEST_ASLEEP", asleep.to_str().unwrap());
+    server.start();
+    server.synced();
+    laptop.write("a", "2\n");
+    let tip = laptop.synced().head;
+    let before = server.counters();
+    assert_eq!(server.read("a").as_deref(), Some("1\n"), "nobody told");
+
+    fs::write(&asleep, "1\n").unwrap();
+    assert_eq!(server.counters(), before, "noise between two readings");
+    fs::write(&asleep, "3600\n").unwrap();
+    server.barrier();
+    server.sees("what came meanwhile", |root| holds(root, "a", "2\n"));
+    let after = server.barrier();
+    assert_eq!(after.head, tip);
+    assert_eq!(after.counters.rescans, before.rescans + 1, "{after:#?}");
+    assert_eq!(after.counters.fetches, before.fetches + 1, "{after:#?}");
+    assert_eq!(after.counters.commits, before.commits, "{after:#?}");
+    server.assert_quiet();
+    // Once more.
+    fs::write(&asleep, "7200\n").unwrap();
+    server.until("the next look", |host| {
+        host.counters().rescans == before.rescans + 2
+    });
+}

@@ -1,10 +1,11 @@
 //! What an agent tells of itself while it works: how far a long job is, and how the disk is written.
 
 use autosync::control::What;
-use autosync::engine::status::Progress;
+use autosync::engine::status::{Progress, State};
 
 use crate::support::Sandbox;
 use crate::support::host::{Host, Pair};
+use crate::support::inside::{ROOT_INSIDE, inside};
 
 /// As many files as make a job worth telling about.
 const FILES: u64 = 2_500;
@@ -86,4 +87,44 @@ fn a_disk_that_cannot_exchange_files_is_said_and_written_all_the_same() {
     assert_eq!(status.code, "basic", "{status:#?}");
     let text = pair.server.run(["status"]).ok();
     assert!(text.contains("this disk writes the basic way"), "{text}");
+}
+
+#[test]
+fn without_watches_the_sysctl_is_told_and_nothing_is_missed() {
+    let test = "told::without_watches_the_sysctl_is_told_and_nothing_is_missed";
+    if !inside(ROOT_INSIDE, test) {
+        return;
+    }
+    let allow = |watches: &str| {
+        std::fs::write("/proc/sys/user/max_inotify_watches", watches).unwrap();
+    };
+    let mut laptop = Host::new("laptop");
+    for number in 0..40 {
+        laptop.write(format!("d{number}/old"), "1\n");
+    }
+    allow("30");
+    laptop.start();
+    let status = laptop.synced();
+    assert_eq!(status.code, "watches", "{status:#?}");
+    assert_eq!(status.state, State::Idle, "it goes on all the same");
+    assert!(status.message.contains("no more watches"), "{status:#?}");
+    let line = "sudo sysctl fs.inotify.max_user_watches=";
+    assert!(status.hint.contains(line), "{status:#?}");
+    let page = laptop.run(["status"]).ok();
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.contains(line), "{page}");
+
+    for number in 0..40 {
+        laptop.write(format!("d{number}/old"), "2 and more\n");
+    }
+    let status = laptop.synced();
+    assert_eq!(laptop.git(["status", "--porcelain"]), "", "{status:#?}");
+    assert_eq!(laptop.git(["show", "main:d39/old"]), "2 and more");
+    assert_eq!(status.code, "watches", "work does not hide it");
+
+    allow("1000");
+    laptop.until("every directory is watched", |host| {
+        host.folder_status().code == "ok"
+    });
+    assert!(laptop.log().contains("every directory is watched"));
 }

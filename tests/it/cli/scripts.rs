@@ -63,12 +63,12 @@ fn at(second: u8) -> String {
     format!("2026-11-20T09:00:{second:02}Z")
 }
 
-fn moment(oid: u8, second: u8, host: Option<&str>) -> Option<Moment> {
-    Some(Moment {
+fn moment(oid: u8, second: u8, host: Option<&str>) -> Moment {
+    Moment {
         oid: id(oid),
         at: at(second),
         host: host.map(str::to_owned),
-    })
+    }
 }
 
 fn folder() -> FolderStatus {
@@ -122,9 +122,9 @@ fn folder() -> FolderStatus {
             now: "/elsewhere/.env".into(),
         }],
         last: Last {
-            commit: moment(3, 4, None),
-            push: moment(4, 5, None),
-            receive: moment(5, 6, Some("server")),
+            commit: Some(moment(3, 4, None)),
+            push: Some(moment(4, 5, None)),
+            receive: Some(moment(5, 6, Some("server"))),
         },
         progress: Some(Progress {
             what: "push".into(),
