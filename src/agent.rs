@@ -313,7 +313,7 @@ impl Agent {
                 let tell = trouble.map_or(Tell::Solved, Tell::Problem);
                 self.tell_of_transport(name, &tell);
             }
-            Inbox::Clicked(key, deed) => self.clicked(&key, &deed),
+            Inbox::Clicked(key, deed) => self.clicked(&key, deed),
         }
     }
 

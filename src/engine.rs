@@ -23,6 +23,7 @@ pub mod action;
 mod asking;
 mod chance;
 mod committing;
+mod describing;
 pub mod event;
 pub mod guard;
 mod lanes;
@@ -44,6 +45,7 @@ pub use report::FolderBasics;
 pub use settings::{Mode, PushWindows, Settings};
 
 use action::{Action, Trigger};
+use describing::Describing;
 use event::{ConflictCopy, Event, Request, Trouble};
 use lanes::Lanes;
 use notice::{Bell, Circle};
@@ -121,6 +123,8 @@ pub struct Engine {
     release_soon: bool,
     release_wait: Duration,
 
+    describing: Describing,
+
     /// The transports over which notices can arrive now.
     live: BTreeSet<&'static str>,
 }
@@ -177,6 +181,7 @@ impl Engine {
         let fetch = settings.has_hub.then_some(FetchWhy::Due);
         let mut engine = Self {
             settle: Settle::new(settings.settle),
+            describing: Describing::new(settings.notes),
             settings,
             rng: chance::Chance::new(seed),
             actions: VecDeque::new(),
@@ -237,6 +242,9 @@ impl Engine {
             Event::Fetched(outcome) => self.on_fetched(now, outcome),
             Event::Pushed(outcome) => self.on_pushed(now, outcome),
             Event::Maintained(_) => self.on_maintained(),
+            Event::Described(outcome) => self.on_described(now, outcome),
+            Event::NotesExchanged(_) => self.on_notes_exchanged(),
+            Event::Answered { commit, message } => self.on_answered(commit, message),
             Event::Identified(id) => self.on_identified(id),
             Event::Noticed(notice, circle) => self.on_noticed(now, &notice, circle),
             Event::Confirmed { host, commit } => self.on_arrived(host, commit),
@@ -254,10 +262,12 @@ impl Engine {
             match timer {
                 Timer::Retry(_) | Timer::Reserve | Timer::Bell | Timer::Young => {}
                 Timer::Push => self.push_now = true,
+                Timer::Words => self.ask_no_more(),
                 Timer::Poll => {
                     self.arm_poll(now);
                     if self.settings.receive == Mode::Auto {
                         self.want_fetch(FetchWhy::Due);
+                        self.want_notes();
                     }
                 }
                 Timer::Rescan => {
@@ -324,7 +334,8 @@ impl Engine {
             || self.is_stopped(Site::Push);
         let fetch = self.fetch.is_none() || self.is_stopped(Site::Fetch);
         let push = !self.wants_push() || self.is_stopped(Site::Push) || self.wants_merge();
-        tree && receive && fetch && push
+        let words = !self.has_words() && !self.may_exchange_notes();
+        tree && receive && fetch && push && words
     }
 
     /// Returns whether the folder is idle, the hub has all that we have and we have all that it

@@ -60,6 +60,7 @@ pub mod plan;
 pub mod publish;
 pub mod records;
 pub mod ref_locks;
+pub mod reword;
 pub mod rewritten;
 pub mod scan;
 pub mod slots;

@@ -383,6 +383,8 @@ pub(super) fn job_name(job: &Job) -> &'static str {
         Job::Fetch => "fetch",
         Job::Push { .. } => "push",
         Job::Maintain => "maintain",
+        Job::Reword { .. } => "describe",
+        Job::Notes => "notes",
     }
 }
 
@@ -420,6 +422,8 @@ pub(super) fn engine_settings(
         push_mode: mode(config.push),
         receive: mode(config.receive),
         has_hub: settings.hub.is_some(),
+        ask: crate::desktop::asks(&agent.desktop),
+        notes: true,
         ..defaults
     }
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 use crate::clock;
 use crate::engine::action::{Job, Lane, Scope};
 use crate::engine::event::{
-    Applied, Change, ChangeKind, Code, Event, Fetched, Merged, Pushed, Recovered, Recovery,
-    Snapshotted, Trouble,
+    Applied, Change, ChangeKind, Code, Described, Event, Fetched, Merged, Pushed, Recovered,
+    Recovery, Snapshotted, Trouble,
 };
 use crate::engine::status::{AsideStatus, Progress};
 use crate::fault;
@@ -28,7 +28,7 @@ use crate::repo::aside::{Aside, set_aside};
 use crate::repo::contact::{identify, identify_as, is_shallow};
 use crate::repo::displaced::{LateEdit, sweep_displaced};
 use crate::repo::folder::Folder;
-use crate::repo::network::{Remote, Terms, fetch, push, root};
+use crate::repo::network::{Remote, Terms, fetch, notes, push, root};
 use crate::repo::{Place, RepoError, Settings};
 use crate::sys;
 use crate::watch;
@@ -150,6 +150,8 @@ pub fn refuse(job: &Job, trouble: Trouble) -> Event {
         Job::Fetch => Event::Fetched(Fetched::Failed(trouble)),
         Job::Push { .. } => Event::Pushed(Pushed::Failed(trouble)),
         Job::Maintain => Event::Maintained(Err(trouble)),
+        Job::Reword { .. } => Event::Described(Described::Blocked(trouble)),
+        Job::Notes => Event::NotesExchanged(Err(trouble)),
     }
 }
 
@@ -217,6 +219,8 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
                 | Job::Apply { .. }
                 | Job::Fetch
                 | Job::Push { .. }
+                | Job::Reword { .. }
+                | Job::Notes
                 | Job::Maintain => false,
             };
             if looks_at_everything {
@@ -430,10 +434,18 @@ fn network_lane(
                     }
                     Event::Pushed(pushed)
                 }
+                Job::Notes => {
+                    let done = notes::exchange(place, remote, &terms);
+                    if let Err(error) = &done {
+                        tracing::info!(%error, "the notes could not be brought together");
+                    }
+                    Event::NotesExchanged(done.map_err(|error| error.trouble()))
+                }
                 Job::Recover
                 | Job::Snapshot { .. }
                 | Job::Merge { .. }
                 | Job::Apply { .. }
+                | Job::Reword { .. }
                 | Job::Maintain => {
                     let message = "a tree job came to the network lane";
                     refuse(

@@ -49,6 +49,8 @@ pub fn once(
 ) -> Result<Outcome, Complaint> {
     let _lock = lock_folder(settings)?;
     let mut wanted = engine_settings(config, settings, agent);
+    // Nobody sits there to be asked.
+    wanted.ask = false;
     for window in [
         &mut wanted.settle.quiet,
         &mut wanted.settle.quiet_max,

@@ -8,7 +8,7 @@ use super::{Agent, Inbox};
 use crate::config::Settings;
 use crate::desktop::{Deed, Desktop};
 use crate::engine::action::Tell;
-use crate::engine::event::Request;
+use crate::engine::event::{Event, Request};
 
 /// Starts what shows things on the desktop.
 pub(super) fn desktop(settings: &Settings, inbox: &mpsc::UnboundedSender<Inbox>) -> Desktop {
@@ -63,14 +63,16 @@ impl Agent {
     }
 
     /// Does what a person asked for by a click.
-    pub(super) fn clicked(&mut self, key: &str, deed: &Deed) {
+    pub(super) fn clicked(&mut self, key: &str, deed: Deed) {
         let id = key.parse().ok();
         let Some(folder) = id.and_then(|id: u64| self.folders.get_mut(&id)) else {
             return;
         };
         match deed {
             Deed::Approve => folder.ask(Request::Approve),
-            Deed::Describe { .. } => {}
+            Deed::Describe { commit, message } => {
+                folder.handle(Event::Answered { commit, message });
+            }
         }
     }
 }

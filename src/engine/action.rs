@@ -50,6 +50,18 @@ pub enum Job {
         /// Whether a person approved what the guards hold.
         approved: bool,
     },
+    /// Put down what a person says of this commit.
+    Reword {
+        /// The commit.
+        commit: ObjectId,
+        /// One line.
+        message: String,
+        /// Whether it may become the message, if it is the tip and nobody has it; else it is a
+        /// note.
+        may_reword: bool,
+    },
+    /// Bring the notes here and on the hub together.
+    Notes,
     /// Ask the hub for its tip and bring the objects.
     Fetch,
     /// Push this commit to the folder's branch on the hub.
@@ -100,10 +112,12 @@ impl Job {
     /// Returns the lane that the job needs.
     pub fn lane(&self) -> Lane {
         match self {
-            Self::Recover | Self::Snapshot { .. } | Self::Merge { .. } | Self::Apply { .. } => {
-                Lane::Tree
-            }
-            Self::Fetch | Self::Push { .. } => Lane::Network,
+            Self::Recover
+            | Self::Snapshot { .. }
+            | Self::Merge { .. }
+            | Self::Apply { .. }
+            | Self::Reword { .. } => Lane::Tree,
+            Self::Fetch | Self::Push { .. } | Self::Notes => Lane::Network,
             Self::Maintain => Lane::Both,
         }
     }

@@ -21,6 +21,8 @@ impl Engine {
                 self.want_scan(Trigger::Asked);
                 self.want_fetch(FetchWhy::Due);
                 self.asked_push = true;
+                self.ask_no_more();
+                self.want_notes();
                 self.asked_receive = true;
                 self.push_now = true;
             }

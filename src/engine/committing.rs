@@ -52,7 +52,10 @@ impl Engine {
     pub(super) fn on_recovered(&mut self, now: Moment, recovered: Recovered) {
         let ended = self.lanes.end_tree(|work| match work {
             TreeWork::Recover => Some(()),
-            TreeWork::Snapshot(_) | TreeWork::Merge { .. } | TreeWork::Apply { .. } => None,
+            TreeWork::Snapshot(_)
+            | TreeWork::Merge { .. }
+            | TreeWork::Apply { .. }
+            | TreeWork::Reword { .. } => None,
         });
         if ended.is_none() {
             return;
@@ -83,6 +86,7 @@ impl Engine {
 
     pub(super) fn on_stored(&mut self, now: Moment, commit: ObjectId) {
         if matches!(self.lanes.tree(), Some(TreeWork::Snapshot(_))) {
+            self.ask_for_words(now, commit);
             self.set_tip(now, commit);
         }
     }
@@ -90,7 +94,10 @@ impl Engine {
     pub(super) fn on_snapshotted(&mut self, now: Moment, outcome: Snapshotted) {
         let flight = self.lanes.end_tree(|work| match work {
             TreeWork::Snapshot(flight) => Some(flight),
-            TreeWork::Recover | TreeWork::Merge { .. } | TreeWork::Apply { .. } => None,
+            TreeWork::Recover
+            | TreeWork::Merge { .. }
+            | TreeWork::Apply { .. }
+            | TreeWork::Reword { .. } => None,
         });
         let Some(flight) = flight else {
             return;

@@ -36,6 +36,17 @@ pub enum Event {
     Pushed(Pushed),
     /// Outcome of [`Job::Maintain`](super::action::Job::Maintain).
     Maintained(Result<(), Trouble>),
+    /// Outcome of [`Job::Reword`](super::action::Job::Reword).
+    Described(Described),
+    /// Outcome of [`Job::Notes`](super::action::Job::Notes).
+    NotesExchanged(Result<(), Trouble>),
+    /// A person was asked what a commit is about.
+    Answered {
+        /// The commit.
+        commit: ObjectId,
+        /// One line; `None` leaves the message as it is.
+        message: Option<String>,
+    },
     /// The folder's identity became known: the first contact with a hub wrote `autosync.id`.
     Identified(String),
     /// A peer says that it pushed. A hint, already checked for form by the transport.
@@ -309,6 +320,22 @@ pub enum Fetched {
     Tip(Option<ObjectId>),
     /// It did not.
     Failed(Trouble),
+}
+
+/// What became of a person's words for a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Described {
+    /// They are its message now, so it has another id.
+    Reworded {
+        /// What it was.
+        from: ObjectId,
+        /// What it is.
+        to: ObjectId,
+    },
+    /// They are a note beside it.
+    Noted,
+    /// It could not be done.
+    Blocked(Trouble),
 }
 
 /// What a push came to.

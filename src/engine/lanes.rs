@@ -28,6 +28,7 @@ pub(super) enum TreeWork {
     Snapshot(Flight),
     Merge { hub: ObjectId },
     Apply { target: ObjectId, approved: bool },
+    Reword { commit: ObjectId, message: String },
 }
 
 /// A snapshot in flight.
@@ -50,6 +51,7 @@ pub(super) enum NetworkWork {
     Push {
         commit: ObjectId,
     },
+    Notes,
 }
 
 impl Lanes {
@@ -132,6 +134,10 @@ impl Engine {
         {
             self.receiving = Receiving::Applying { hub };
             self.run_apply(target);
+            return;
+        }
+        let is_ready = matches!(self.receiving, Receiving::Ready { .. });
+        if !is_ready && !self.timers.is_set(Timer::Retry(Site::Snapshot)) && self.put_down_words() {
             return;
         }
         if self.may_snapshot() {
@@ -241,7 +247,7 @@ impl Engine {
         );
     }
 
-    fn run_tree(&mut self, work: TreeWork, job: Job) {
+    pub(super) fn run_tree(&mut self, work: TreeWork, job: Job) {
         self.lanes.tree = Some(work);
         self.actions.push_back(Action::Run(job));
     }
@@ -273,16 +279,30 @@ impl Engine {
         if may_push
             && self.push_now
             && self.wants_push()
+            && !self.waits_for_words()
             && self.receiving == Receiving::Idle
             && !self.wants_merge()
             && let Some(tip) = self.tip
         {
             self.run_push(tip);
+            return;
         }
+        if self.may_exchange_notes() {
+            self.describing.notes = false;
+            self.lanes.network = Some(NetworkWork::Notes);
+            self.actions.push_back(Action::Run(Job::Notes));
+        }
+    }
+
+    /// Notes that could not be brought over come with the next poll.
+    pub(super) fn on_notes_exchanged(&mut self) {
+        self.lanes
+            .end_network_if(|work| matches!(work, NetworkWork::Notes));
     }
 
     fn run_push(&mut self, commit: ObjectId) {
         self.bell.know(commit);
+        self.note_push(commit);
         self.lanes.network = Some(NetworkWork::Push { commit });
         self.actions.push_back(Action::Run(Job::Push { commit }));
     }

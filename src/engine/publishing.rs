@@ -76,7 +76,7 @@ impl Engine {
     pub(super) fn on_pushed(&mut self, now: Moment, outcome: Pushed) {
         let Some(NetworkWork::Push { commit }) = self.lanes.end_network_if(|work| match work {
             NetworkWork::Push { .. } => true,
-            NetworkWork::Fetch { .. } => false,
+            NetworkWork::Fetch { .. } | NetworkWork::Notes => false,
         }) else {
             return;
         };

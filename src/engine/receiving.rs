@@ -160,7 +160,7 @@ impl Engine {
     pub(super) fn on_fetched(&mut self, now: Moment, outcome: Fetched) {
         let Some(NetworkWork::Fetch { rung }) = self.lanes.end_network_if(|work| match work {
             NetworkWork::Fetch { .. } => true,
-            NetworkWork::Push { .. } => false,
+            NetworkWork::Push { .. } | NetworkWork::Notes => false,
         }) else {
             return;
         };
@@ -263,7 +263,10 @@ impl Engine {
     pub(super) fn on_merged(&mut self, now: Moment, outcome: Merged) {
         let merged = self.lanes.end_tree(|work| match work {
             TreeWork::Merge { hub } => Some(hub),
-            TreeWork::Recover | TreeWork::Snapshot(_) | TreeWork::Apply { .. } => None,
+            TreeWork::Recover
+            | TreeWork::Snapshot(_)
+            | TreeWork::Apply { .. }
+            | TreeWork::Reword { .. } => None,
         });
         let Some(hub) = merged else {
             return;
@@ -328,7 +331,10 @@ impl Engine {
     pub(super) fn on_applied(&mut self, now: Moment, outcome: Applied) {
         let ended = self.lanes.end_tree(|work| match work {
             TreeWork::Apply { target, approved } => Some((target, approved)),
-            TreeWork::Recover | TreeWork::Snapshot(_) | TreeWork::Merge { .. } => None,
+            TreeWork::Recover
+            | TreeWork::Snapshot(_)
+            | TreeWork::Merge { .. }
+            | TreeWork::Reword { .. } => None,
         });
         let Some((target, approved)) = ended else {
             return;

@@ -29,6 +29,10 @@ pub struct Settings {
     pub maintain_after: Duration,
     /// How many commits make a repack worth while.
     pub maintain_commits: u32,
+    /// Whether the push of a lone commit waits a while for a person's words.
+    pub ask: bool,
+    /// Whether notes are brought together with those on the hub.
+    pub notes: bool,
     /// Whether there is a hub at all.
     pub has_hub: bool,
 }
@@ -79,6 +83,8 @@ impl Default for Settings {
             rescan: Duration::from_secs(900),
             maintain_after: Duration::from_secs(600),
             maintain_commits: 50,
+            ask: false,
+            notes: false,
             has_hub: true,
         }
     }

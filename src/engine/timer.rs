@@ -46,6 +46,8 @@ pub(super) enum Timer {
     Retry(Site),
     /// The push window is over.
     Push,
+    /// A push no longer waits for a person's words.
+    Words,
     /// The slow look at the hub that is underneath everything.
     Poll,
     /// The periodic full look.

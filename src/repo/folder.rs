@@ -12,6 +12,7 @@ use super::filter::Patterns;
 use super::journal::journal_open;
 use super::plan::{self, Approval};
 use super::publish::{IndexEdit, Published, publish};
+use super::reword::REWORD;
 use super::{Place, RepoError, Settings, apply, merge, rewritten, stable};
 use crate::clock;
 use crate::engine::event::{Code, Held, Recovery, Trouble, Waiting};
@@ -308,7 +309,7 @@ impl Folder {
     }
 
     /// Returns whether some hub is known to have a commit.
-    fn is_published(&self, commit: ObjectId) -> Result<bool, RepoError> {
+    pub(super) fn is_published(&self, commit: ObjectId) -> Result<bool, RepoError> {
         for (_, tip) in refs::list(&self.place.git, "refs/remotes/")? {
             if self.place.objects.contains(tip) && self.place.objects.descends(tip, commit)? {
                 return Ok(true);
@@ -348,11 +349,15 @@ impl Folder {
         let tips: Vec<ObjectId> = pending
             .into_iter()
             .chain(apply::journal_target(place)?)
+            .chain(refs::read(&place.git, &place.objects, REWORD)?)
             .collect();
         super::publish::remove_own_locks(place, &tips)?;
         let branch = place.settings.branch.clone();
         if let Some(trouble) = gate::closed(&place.git, &branch)? {
             return Err(RepoError::Blocked(trouble));
+        }
+        if refs::read(&place.git, &place.objects, REWORD)?.is_some() {
+            refs::set(&place.git, &place.objects, REWORD, None)?;
         }
         if journal_open(place) {
             self.finish_apply()?;

@@ -15,6 +15,7 @@ use super::merge::{self, MergeOutcome, Prefer};
 use super::moves::Slots;
 use super::network::{Kind, Remote};
 use super::plan::Approval;
+use super::reword;
 use super::rewritten;
 use super::slots::Area;
 use super::snapshot::{Request, snapshot};
@@ -22,8 +23,8 @@ use super::{RepoError, apply, taken_out};
 use crate::clock;
 use crate::engine::action::{Job, Scope, Trigger};
 use crate::engine::event::{
-    Applied, Code, ConflictCopy, Event, Fetched, Marked, Merged, Pushed, Recovered, Recovery,
-    Snapshotted, Trouble,
+    Applied, Code, ConflictCopy, Described, Event, Fetched, Marked, Merged, Pushed, Recovered,
+    Recovery, Snapshotted, Trouble,
 };
 use crate::git::{hub, refs};
 use crate::names::ObjectId;
@@ -55,6 +56,18 @@ impl Folder {
             Job::Maintain => Event::Maintained(self.run_maintain().map_err(|e| e.trouble())),
             Job::Fetch => Event::Fetched(Fetched::Failed(wrong_lane())),
             Job::Push { .. } => Event::Pushed(Pushed::Failed(wrong_lane())),
+            Job::Notes => Event::NotesExchanged(Err(wrong_lane())),
+            Job::Reword {
+                commit,
+                message,
+                may_reword,
+            } => {
+                let done = reword::describe(self, commit, &message, may_reword);
+                Event::Described(done.unwrap_or_else(|error| {
+                    tracing::info!(%error, "a commit was not described");
+                    Described::Blocked(error.trouble())
+                }))
+            }
         }
     }
 

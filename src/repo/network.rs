@@ -35,6 +35,7 @@ pub use root::root;
 mod connected;
 mod deliver;
 mod nearby;
+pub mod notes;
 mod root;
 mod said;
 

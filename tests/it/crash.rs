@@ -25,6 +25,18 @@ const UNREACHABLE: &[(&str, &str)] = &[
         "only on a disk without RENAME_EXCHANGE; `apply::plain` kills there",
     ),
     (
+        "R1.made",
+        "only for who describes a commit; `desktop::describe` kills there",
+    ),
+    (
+        "R2.moved",
+        "only for who describes a commit; `desktop::describe` kills there",
+    ),
+    (
+        "N1.together",
+        "only for who describes a commit; `desktop::describe` kills there",
+    ),
+    (
         "L1.dead-holder",
         "only right after a kill, with nothing begun; `lock` has the test",
     ),

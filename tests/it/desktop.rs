@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::support::Sandbox;
 use crate::support::host::{Host, Pair};
 
+mod describe;
 mod server;
 
 use server::{Asked, Bus, Desk, Shown};

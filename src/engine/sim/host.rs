@@ -248,7 +248,11 @@ impl Host {
                 };
                 self.start_tree(shared, TreeRun::Snapshot(Box::new(run)));
             }
-            Job::Maintain => shared.violations.push("nothing to maintain".to_owned()),
+            Job::Maintain | Job::Reword { .. } | Job::Notes => {
+                shared
+                    .violations
+                    .push("nothing to maintain or to say".to_owned());
+            }
         }
     }
 

@@ -243,6 +243,7 @@ impl Edge {
                 }
             }),
             Job::Maintain => Event::Maintained(trouble.map_or(Ok(()), Err)),
+            Job::Reword { .. } | Job::Notes => panic!("nobody described a commit: {job:?}"),
         };
         self.event(event);
         true

@@ -312,7 +312,12 @@ fn after_many_commits_and_a_calm_the_folder_is_repacked_in_both_lanes() {
                 Job::Fetch => folder.fetched(4),
                 Job::Maintain => seen = true,
                 Job::Snapshot { .. } => folder.snapshotted(Snapshotted::default()),
-                Job::Recover | Job::Merge { .. } | Job::Apply { .. } | Job::Push { .. } => {
+                Job::Recover
+                | Job::Merge { .. }
+                | Job::Apply { .. }
+                | Job::Reword { .. }
+                | Job::Notes
+                | Job::Push { .. } => {
                     panic!("{job:?}");
                 }
             }

@@ -56,6 +56,7 @@ pub(crate) struct Shown {
 
 enum Order {
     Click(u32, String),
+    Dismiss(u32),
     Vanish,
     Appear,
 }
@@ -208,6 +209,11 @@ impl Desk {
         self.order(Order::Click(id, key.to_owned()));
     }
 
+    /// Closes a notification as a person does.
+    pub(crate) fn dismiss(&self, id: u32) {
+        self.order(Order::Dismiss(id));
+    }
+
     /// Ends the server; the bus stays.
     pub(crate) fn vanish(&self) {
         self.order(Order::Vanish);
@@ -313,6 +319,13 @@ async fn serve(
                 let bus = bus.as_ref().unwrap();
                 let to = None::<&str>;
                 bus.emit_signal(to, OBJECT, NAME, "ActionInvoked", &(id, key))
+                    .await
+                    .unwrap();
+            }
+            Order::Dismiss(id) => {
+                let bus = bus.as_ref().unwrap();
+                let to = None::<&str>;
+                bus.emit_signal(to, OBJECT, NAME, "NotificationClosed", &(id, 2_u32))
                     .await
                     .unwrap();
             }
