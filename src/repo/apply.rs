@@ -25,7 +25,7 @@ use super::journal::{Journal, Op, Step, journal_open};
 use super::plan::{Approval, Ends, Plan, plan, rules_move};
 use super::publish::{IndexEdit, Published, publish};
 use super::slots::{Area, fill, slot};
-use super::{Place, RepoError, contact, displaced, markers, metadata, stable};
+use super::{Place, RepoError, contact, displaced, markers, metadata, stable, taken_out};
 use crate::engine::event::{Applied, Code, Held, Recovery, Trouble};
 use crate::fault;
 use crate::git::gate::{self, Record};
@@ -274,6 +274,7 @@ fn finish(
     if ours {
         sync_tree(place, journal, &reports)?;
         fault::at("A5.synced");
+        taken_out::note(place, bases, journal.to)?;
         if let Published::Blocked(trouble) = move_branch(place, bases, view, journal, record)? {
             applied.blocked = Some(trouble);
             applied.deferred = bases.waiting();

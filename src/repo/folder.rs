@@ -13,7 +13,7 @@ use super::journal::journal_open;
 use super::plan::{self, Approval};
 use super::publish::{IndexEdit, Published, publish};
 use super::reword::REWORD;
-use super::{Place, RepoError, Settings, apply, merge, rewritten, stable};
+use super::{Place, RepoError, Settings, apply, merge, rewritten, stable, taken_out};
 use crate::clock;
 use crate::engine::event::{Code, Held, Recovery, Trouble, Waiting};
 use crate::engine::timer::Moment;
@@ -250,6 +250,7 @@ impl Folder {
         if parent == record.tip {
             self.refresh_view(&record)?;
             let edits = self.edits_between(parent, pending)?;
+            taken_out::note(&self.place, &self.bases, pending)?;
             let done = publish(
                 &self.place,
                 &mut self.view,

@@ -269,6 +269,7 @@ fn commit(
             skip_worktree: false,
         })
         .collect();
+    taken_out::note(&folder.place, &folder.bases, id)?;
     match publish(
         &folder.place,
         &mut folder.view,

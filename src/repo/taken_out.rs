@@ -6,6 +6,9 @@
 //! had it. So his commit is taken for what it would have been on the true base, a side commit, and
 //! merged with what came in.
 //!
+//! What came in by an apply is another thing: there somebody else meant it. So the branch's tip is
+//! noted whenever we move it while the map is not empty, and only what came after is the user's.
+//!
 //! Absent: the work tree. What is made here are objects; it is for an apply to write them.
 
 use std::collections::BTreeMap;
@@ -16,11 +19,12 @@ use super::parting::parting;
 use super::{Place, RepoError, message};
 use crate::clock;
 use crate::engine::action::Trigger;
+use crate::git::refs;
 use crate::git::tree::{self, Edits, Entry, Lookup};
 use crate::names::{ObjectId, RepoPath};
 
-/// How far back what came in is looked for.
-const DEPTH: usize = 1000;
+/// The tip that we gave the branch last, as long as the base map is not empty.
+const OURS: &str = "refs/worktree/autosync/ours";
 
 /// What stands at the paths that were taken out, and what was there.
 #[derive(Default)]
@@ -29,6 +33,17 @@ struct Found {
     came: BTreeMap<RepoPath, Entry>,
     /// What is in its place, with the commit that it is an edit of.
     stands: BTreeMap<RepoPath, (Entry, ObjectId)>,
+}
+
+/// Notes that the branch is about to be moved to `tip` by us.
+///
+/// Without a move after it, it does no harm: `tip` is then in nobody's history.
+pub(super) fn note(place: &Place, bases: &Bases, tip: ObjectId) -> Result<(), RepoError> {
+    let wanted = (!bases.is_empty()).then_some(tip);
+    if refs::read(&place.git, &place.objects, OURS)? == wanted {
+        return Ok(());
+    }
+    Ok(refs::set(&place.git, &place.objects, OURS, wanted)?)
 }
 
 /// Returns a commit that contains `tip` and has again what was taken out, with what is in its place
@@ -75,6 +90,11 @@ fn look(place: &Place, bases: &Bases, tip: ObjectId) -> Result<Found, RepoError>
     if bases.is_empty() {
         return Ok(found);
     }
+    let ours = match refs::read(&place.git, &place.objects, OURS)? {
+        Some(ours) if ours != tip && place.objects.descends(tip, ours)? => ours,
+        Some(_) | None => return Ok(found),
+    };
+    let before = Lookup::new(&place.objects, place.tree_of(Some(ours))?);
     let head = Lookup::new(&place.objects, place.tree_of(Some(tip))?);
     for (path, base) in bases.iter() {
         let mut stands = BTreeMap::new();
@@ -101,7 +121,8 @@ fn look(place: &Place, bases: &Bases, tip: ObjectId) -> Result<Found, RepoError>
         if stands.is_empty() {
             continue;
         }
-        if let Some(entry) = came_in(place, tip, path)?
+        if let Some(entry) = before.get(path)?
+            && !entry.is_tree()
             && Some(entry) != base.have
         {
             found.came.insert(path.clone(), entry);
@@ -109,26 +130,6 @@ fn look(place: &Place, bases: &Bases, tip: ObjectId) -> Result<Found, RepoError>
         }
     }
     Ok(found)
-}
-
-/// Returns what the last commit before the tip that had something at a path had there.
-fn came_in(place: &Place, tip: ObjectId, path: &RepoPath) -> Result<Option<Entry>, RepoError> {
-    let mut commit = place.objects.commit(tip)?;
-    for _ in 0..DEPTH {
-        let Some(parent) = commit.parents.first() else {
-            break;
-        };
-        // A shallow clone names parents that it does not have.
-        let Ok(older) = place.objects.commit(*parent) else {
-            break;
-        };
-        let entry = place.objects.entry(older.tree, path)?;
-        if let Some(entry) = entry.filter(|entry| !entry.is_tree()) {
-            return Ok(Some(entry));
-        }
-        commit = older;
-    }
-    Ok(None)
 }
 
 /// Writes a commit with some edits of a tree on top of another.

@@ -135,3 +135,34 @@ fn what_a_person_takes_out_knowingly_stays_out() {
     pair.assert_settled("knowingly");
     assert_eq!(pair.server.read("d"), "TOKEN-instead\n");
 }
+
+#[test]
+fn deferred_what_another_host_took_out_knowingly_does_not_come_back() {
+    // A file is open here; there its directory becomes a file, and the other way round.
+    for (old, new) in [("d/x", "d"), ("d", "d/x")] {
+        let pair = Pair::new(&[(old, "old\n"), ("other", "1\n")]);
+        let (here, there) = (&pair.laptop, &pair.server);
+        there.write(old, "TOKEN-newer\n");
+        let _ran = there.once().ok();
+        let open = std::fs::File::options().append(true).open(here.at(old));
+        let open = open.unwrap();
+        let ran = here.once();
+        assert!(ran.out.contains("open for writing"), "{ran:?}");
+        there.git(&["rm", "-q", "-r", "d"]);
+        there.write(new, "TOKEN-instead\n");
+        there.git(&["add", "-A"]);
+        there.git(&["commit", "-q", "-m", "knowingly"]);
+        let _ran = there.once().ok();
+        let tip = there.git(&["rev-parse", "HEAD"]);
+        for _ in 0..3 {
+            let _ran = here.once();
+            assert_eq!(here.git(&["rev-parse", "HEAD"]), tip, "{old}: taken back");
+            assert_eq!(here.read(old), "old\n", "it is open");
+        }
+        drop(open);
+        pair.converge(old);
+        pair.assert_settled(old);
+        assert_eq!(here.git(&["rev-parse", "HEAD"]), tip, "{old}");
+        assert_eq!(here.read(new), "TOKEN-instead\n");
+    }
+}
