@@ -1,6 +1,7 @@
 //! The bell over XMPP, against a real Prosody and a real ejabberd.
 
 mod agents;
+mod announce;
 mod broken;
 mod end;
 mod login;
