@@ -12,7 +12,7 @@ use autosync::engine::status::TransportStatus;
 use autosync::process::{self, Patience};
 use rustix::process::Signal;
 
-use super::end::{agent, notice, on_each, push};
+use super::end::{agent, notice, on_each, on_one, push};
 use super::raw::Raw;
 use super::server::{PASSWORD, Server};
 use crate::support::host::{Host, PATIENCE, below};
@@ -320,7 +320,7 @@ fn a_reload_changes_the_account() {
 #[test]
 fn the_password_is_nowhere_to_be_seen_wherever_it_comes_from() {
     let name = "the_password_is_nowhere_to_be_seen_wherever_it_comes_from";
-    on_each(name, |make| {
+    on_one(name, |make| {
         let server = Server::shared(make);
         for source in [
             "password",

@@ -186,3 +186,14 @@ pub(crate) fn on_each(test: &str, run: impl Fn(Make)) {
         }
     }
 }
+
+/// Runs a test on the first server that is installed here, because it does not matter which.
+pub(crate) fn on_one(test: &str, run: impl Fn(Make)) {
+    match Make::BOTH
+        .into_iter()
+        .find(|make| make.is_missing().is_none())
+    {
+        Some(make) => run(make),
+        None => crate::network::skipped(test, "there is no XMPP server"),
+    }
+}

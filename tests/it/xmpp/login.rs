@@ -9,7 +9,7 @@ use autosync::config::{Password, Secret, Tls};
 use autosync::transport::Transport;
 use autosync::transport::xmpp::Pace;
 
-use super::end::{End, on_each, settings};
+use super::end::{End, on_each, on_one, settings};
 use super::proxy::Proxy;
 use super::server::{Make, PASSWORD, Server, certificates};
 
@@ -48,7 +48,7 @@ fn a_host_logs_in_by_starttls_and_by_direct_tls() {
 
 #[test]
 fn the_password_comes_from_a_file_or_a_program() {
-    on_each("the_password_comes_from_a_file_or_a_program", |make| {
+    on_one("the_password_comes_from_a_file_or_a_program", |make| {
         let server = Server::shared(make);
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("password");
