@@ -35,7 +35,7 @@ const HOST: usize = 59;
 
 /// Tell the other computers of a push that no agent made
 ///
-/// Sends one notice over the transports of the configuration that carry notices, [xmpp] and [fanout],
+/// Sends one notice over the transports of the configuration that carry notices, `[xmpp]` and `[fanout]`,
 /// and ends: with 0 if at least one took it. It is meant for a `post-receive` hook of the hub, so that
 /// a plain `git push` rings, too.
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! The `fanout` transport: notices over a server of `SparkleShare`'s line protocol.
 //!
 //! One connection for all folders, on a thread of its own. It subscribes to the channels of every
-//! folder ([`channel`]), says what we pushed and hears what the others did. The server repeats
+//! folder ([`mod@channel`]), says what we pushed and hears what the others did. The server repeats
 //! everything to whoever said it, too; that is how we know that it was taken.
 //!
 //! Invariants:
