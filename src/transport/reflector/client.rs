@@ -215,6 +215,7 @@ impl Visit {
             Asked::Unsubscribe(name) if self.trusted => {
                 if self.channels.remove(name) {
                     self.room.unsubscribe(&self.client, name);
+                    self.client.outbox().forget(name);
                 }
             }
             Asked::Announce(name, text) if self.trusted => self.room.announce(name, text),

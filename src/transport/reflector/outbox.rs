@@ -109,6 +109,11 @@ impl Outbox {
         }
     }
 
+    /// Takes that a channel is listened to no longer: what waits of it is for nobody.
+    pub(super) fn forget(&mut self, channel: &str) {
+        self.waiting.retain(|message| &*message.channel != channel);
+    }
+
     /// Takes a ping.
     pub(super) fn ping(&mut self, now: Moment) {
         self.pong = true;

@@ -56,6 +56,32 @@ fn no_client_has_more_channels_than_it_may() {
 }
 
 #[test]
+fn what_waits_for_a_slow_client_goes_with_its_subscription() {
+    let server = with(Limits {
+        gap: Duration::from_millis(50),
+        ..Limits::default()
+    });
+    let mut line = Line::open(server.address);
+    assert_eq!(line.next(), "debug!connected...");
+    // Faster than one line at a time goes out.
+    for number in 0..200 {
+        line.say(&format!("subscribe c{number}"));
+        line.say(&format!("announce c{number} 1"));
+        line.say(&format!("unsubscribe c{number}"));
+    }
+    line.say("subscribe z");
+    line.say("announce z 1");
+    let mut before = 0;
+    while line.next() != "z!1" {
+        before += 1;
+    }
+    assert!(
+        before < 100,
+        "{before} lines waited although nobody listened"
+    );
+}
+
+#[test]
 fn the_latest_messages_of_so_many_channels_are_remembered_and_no_more() {
     let limits = Limits {
         remembered: 2,
