@@ -82,7 +82,9 @@ impl Bell {
 
     /// Returns whether a notice may be about something that we do not have.
     ///
-    /// Our own echo and commits that we know are no news; neither is another folder or branch.
+    /// Commits that we know are no news, our own echo among them; neither is another folder or
+    /// branch. A notice that names no commit is told by its host: names alone say little, two
+    /// machines can have the same one.
     pub(super) fn is_news(
         &self,
         notice: &Notice,
@@ -92,8 +94,10 @@ impl Bell {
     ) -> bool {
         id.is_none_or(|id| notice.folder == id)
             && notice.branch == branch
-            && notice.host != host
-            && notice.commit.is_none_or(|commit| !self.is_known(commit))
+            && match notice.commit {
+                Some(commit) => !self.is_known(commit),
+                None => notice.host != host,
+            }
     }
 
     /// Returns when a notice of this circle may lead to a fetch: now, or when its bucket has a

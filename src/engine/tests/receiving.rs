@@ -157,7 +157,8 @@ fn with_push_off_a_merge_is_applied_and_stays_here() {
 #[test]
 fn our_own_echo_and_known_commits_are_no_news() {
     let mut folder = Folder::quiet();
-    folder.event(Event::Noticed(notice("laptop", Some(oid(7))), Circle::Own));
+    folder.event(Event::Noticed(notice("laptop", Some(oid(1))), Circle::Own));
+    folder.event(Event::Noticed(notice("laptop", None), Circle::Own));
     folder.event(Event::Noticed(notice("server", Some(oid(1))), Circle::Own));
     let other_branch = Notice {
         branch: "side".to_owned(),
@@ -165,6 +166,16 @@ fn our_own_echo_and_known_commits_are_no_news() {
     };
     folder.event(Event::Noticed(other_branch, Circle::Own));
     assert_eq!(folder.jobs(), []);
+}
+
+#[test]
+fn a_host_that_has_our_name_is_heard() {
+    let mut folder = Folder::quiet();
+    folder.event(Event::Noticed(
+        notice("laptop", Some(oid(7))),
+        Circle::Peers,
+    ));
+    assert_eq!(folder.jobs(), [Job::Fetch]);
 }
 
 #[test]
