@@ -22,6 +22,8 @@ pub struct Pace {
     pub again_max: Duration,
     /// All hosts are back at once when a server is: they fetch within this time, not at its beginning.
     pub spread: Duration,
+    /// Presences of those who are there take this long at most.
+    pub greeting: Duration,
 }
 
 impl Default for Pace {
@@ -33,6 +35,7 @@ impl Default for Pace {
             again: Duration::from_secs(1),
             again_max: Duration::from_secs(60),
             spread: Duration::from_secs(5),
+            greeting: Duration::from_secs(3),
         }
     }
 }

@@ -29,8 +29,9 @@ use crate::engine::event::Event;
 use crate::engine::notice::{Circle, Notice};
 use crate::engine::timer::Moment;
 
-/// Presences of those who are there take this long at most.
-const GREETING: Duration = Duration::from_secs(3);
+/// How long a notice is kept for other people's hosts: a presence from another server may take its
+/// time, and who is there already does not fetch because we came.
+const LATELY: Duration = Duration::from_secs(60);
 /// How long a stream that is doubted has to answer.
 const DOUBT: Duration = Duration::from_secs(5);
 
@@ -61,13 +62,20 @@ pub(super) struct Session {
     mark: u32,
     /// For each folder the latest notice, with its number and the question that follows it.
     unproven: BTreeMap<String, (Notice, u64, u64)>,
+    /// For each folder the latest notice, and when it was said.
+    lately: BTreeMap<String, (Notice, Moment)>,
     tick: Moment,
     also_notify: Vec<BareJid>,
 }
 
 impl Session {
     /// Creates it for a connection that just got its name.
-    pub(super) fn new(me: FullJid, settings: &XmppSettings, go_live: Moment) -> Self {
+    pub(super) fn new(
+        me: FullJid,
+        settings: &XmppSettings,
+        go_live: Moment,
+        greeting: Duration,
+    ) -> Self {
         let now = clock::now();
         let own = me.to_bare();
         // What goes to the account, old hosts would answer to everybody.
@@ -81,11 +89,12 @@ impl Session {
             },
             siblings: Siblings::default(),
             go_live: Some(go_live),
-            greeting: Some(now + GREETING),
+            greeting: Some(now + greeting),
             questions: VecDeque::new(),
             next_question: 0,
             mark: fastrand::u32(..),
             unproven: BTreeMap::new(),
+            lately: BTreeMap::new(),
             tick: now + TICK,
             also_notify: people.into_iter().filter(fine).collect(),
         }
@@ -375,6 +384,8 @@ impl Session {
     async fn announce(&mut self, link: &mut Link, notice: Notice, number: u64) -> Then {
         let there: Vec<FullJid> = self.siblings.iter().map(|(jid, _)| jid.clone()).collect();
         let id = notice.folder.clone();
+        self.lately
+            .insert(id.clone(), (notice.clone(), clock::now()));
         if self.greeting.is_some() {
             link.missed.insert(id.clone(), (notice.clone(), number));
         } else {
@@ -397,7 +408,7 @@ impl Session {
     async fn newcomer(&mut self, link: &mut Link, jid: FullJid) -> Then {
         let missed: Vec<Notice> = match self.greeting {
             Some(_) => link.missed.values().map(|(it, _)| it.clone()).collect(),
-            None => Vec::new(),
+            None => self.lately_for(&jid),
         };
         for notice in missed {
             if matches!(self.say(link, &jid, &notice).await, Then::Lost) {
@@ -405,6 +416,18 @@ impl Session {
             }
         }
         Then::Stay
+    }
+
+    /// Returns what was said in the last minute, if the newcomer is another person's.
+    fn lately_for(&self, jid: &FullJid) -> Vec<Notice> {
+        let sibling = self.siblings.get(&Jid::from(jid.clone()));
+        if sibling.is_none_or(|sibling| sibling.whose == Whose::Own) {
+            return Vec::new();
+        }
+        let now = clock::now();
+        let lately = self.lately.values();
+        let lately = lately.filter(|(_, said)| now.since(*said) < LATELY);
+        lately.map(|(notice, _)| notice.clone()).collect()
     }
 
     /// Sends a notice to a sibling, if it is for it.

@@ -304,7 +304,7 @@ impl Link {
             Duration::ZERO
         };
         self.was_online = true;
-        let mut session = Session::new(me, &self.settings, begun + spread);
+        let mut session = Session::new(me, &self.settings, begun + spread, self.pace.greeting);
         let wanted = session.run(self).await;
         session.end(self);
         if !wanted {

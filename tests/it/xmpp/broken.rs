@@ -60,6 +60,7 @@ fn a_way_that_freezes_is_noticed_and_what_was_said_meanwhile_is_said_again() {
             again: Duration::from_millis(50),
             again_max: Duration::from_millis(200),
             spread: Duration::ZERO,
+            greeting: Duration::from_secs(3),
         };
         let mut way = settings(server, &user);
         way.server = Some(("127.0.0.1".into(), proxy.port));

@@ -1,5 +1,7 @@
 //! Who hears of a push, and who is not believed.
 
+use std::time::Duration;
+
 use autosync::engine::action::Tell;
 use autosync::engine::event::Event;
 use autosync::engine::notice::Circle;
@@ -198,7 +200,11 @@ fn a_peer_tells_of_the_folders_that_name_him_and_hears_of_no_others() {
         let mut settings = settings(server, &user);
         let friend_jid = format!("{friend}@sync.test");
         settings.peers = vec![friend_jid.clone()];
-        let mut alice = End::new("laptop", settings, Pace::default());
+        let pace = Pace {
+            greeting: Duration::ZERO,
+            ..Pace::default()
+        };
+        let mut alice = End::new("laptop", settings, pace);
         alice.expect_online(true);
         let shared = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
         let mut ours = folder("Ours", shared);
@@ -237,6 +243,19 @@ fn a_peer_tells_of_the_folders_that_name_him_and_hears_of_no_others() {
                 !rest.iter().any(|it| it.starts_with("<message")),
                 "{rest:#?}"
             );
+        }
+        // A host of another person that is seen late, as from another server, hears it, too; what we
+        // have to say is nothing to one of ours, which fetches when it comes.
+        let late = server.raw(&friend, "late");
+        here(&late);
+        let heard = late.until("notice", |stanza| stanza.starts_with("<message"));
+        assert!(heard.contains(shared), "{heard}");
+        let (late, second) = (server.raw(&known, "late"), server.raw(&user, "second"));
+        for raw in [&late, &second] {
+            here(raw);
+            assert_eq!(alice.until_now(&own, "laptop"), []);
+            let all = raw.all();
+            assert!(!all.iter().any(|it| it.starts_with("<message")), "{all:#?}");
         }
     });
 }
