@@ -53,6 +53,7 @@ pub mod metadata;
 pub mod meter;
 pub mod moves;
 pub mod network;
+mod notes;
 pub mod open;
 pub mod pack;
 mod parting;

@@ -106,6 +106,10 @@ impl Engine {
 
     /// Starts to put down an answer. Returns whether there was one.
     pub(super) fn put_down_words(&mut self) -> bool {
+        // Both may move the notes.
+        if self.lanes.exchanges_notes() {
+            return false;
+        }
         let Some((commit, message)) = self.describing.answers.pop_front() else {
             return false;
         };
@@ -175,6 +179,8 @@ impl Engine {
     /// Whether that is wanted and possible now.
     pub(super) fn may_exchange_notes(&self) -> bool {
         self.describing.notes
+            && !self.has_words()
+            && !matches!(self.lanes.tree(), Some(TreeWork::Reword { .. }))
             && matches!(self.hub, Hub::At(_))
             && self.publishes()
             && self.receives()

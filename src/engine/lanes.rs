@@ -71,6 +71,10 @@ impl Lanes {
         self.tree.as_ref()
     }
 
+    pub(super) fn exchanges_notes(&self) -> bool {
+        self.network == Some(NetworkWork::Notes)
+    }
+
     /// Takes the tree job off its lane if it is of the kind that `is` picks. An outcome that
     /// belongs to no job in flight is a leftover of before a restart and changes nothing.
     pub(super) fn end_tree<T>(&mut self, is: impl FnOnce(TreeWork) -> Option<T>) -> Option<T> {

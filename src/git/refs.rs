@@ -103,6 +103,52 @@ pub fn set(git: &Git, objects: &Objects, name: &str, to: Option<ObjectId>) -> Re
     }
 }
 
+/// Moves one of our references that others move too, if it is still `from`; `None` is that it must
+/// not exist. Returns whether it moved: else somebody else was first.
+pub fn swap(
+    git: &Git,
+    objects: &Objects,
+    name: &str,
+    from: Option<ObjectId>,
+    to: ObjectId,
+) -> Result<bool, GitError> {
+    let Some(repo) = objects.library() else {
+        let _note = reftable::write_down(git, std::process::id())?;
+        let zero = "0".repeat(to.to_string().len());
+        let from_hex = from.map_or(zero, |id| id.to_string());
+        let done = git.ask("update-ref", [name, &to.to_string(), &from_hex], b"")?;
+        if done.status.success() {
+            return Ok(true);
+        }
+        if read_by_program(git, name)? == from {
+            return Err(failed("update-ref", &done));
+        }
+        return Ok(false);
+    };
+    let oid = git2::Oid::from_bytes(to.as_bytes())?;
+    let moved = match from {
+        Some(from) => {
+            let from = git2::Oid::from_bytes(from.as_bytes())?;
+            repo.reference_matching(name, oid, true, from, "autosync")
+        }
+        None => repo.reference(name, oid, false, "autosync"),
+    };
+    let theirs = |code| {
+        matches!(
+            code,
+            git2::ErrorCode::Modified
+                | git2::ErrorCode::Exists
+                | git2::ErrorCode::NotFound
+                | git2::ErrorCode::Locked
+        )
+    };
+    match moved {
+        Ok(_) => Ok(true),
+        Err(error) if theirs(error.code()) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Returns every reference below a prefix with what it names.
 pub fn list(git: &Git, prefix: &str) -> Result<Vec<(String, ObjectId)>, GitError> {
     let out = git.call(

@@ -9,15 +9,12 @@
 
 use super::folder::Folder;
 use super::publish::{Published, publish};
-use super::{Place, RepoError};
+use super::{Place, RepoError, notes};
 use crate::engine::event::Described;
 use crate::fault;
 use crate::git::objects::Kind;
-use crate::git::{self, refs};
+use crate::git::refs;
 use crate::names::ObjectId;
-
-/// Where the words are for commits that others may have.
-pub const NOTES: &str = "refs/notes/autosync";
 
 /// The commit that the branch is about to move to: by it our locks are known after a kill.
 pub(super) const REWORD: &str = "refs/worktree/autosync/reword";
@@ -40,7 +37,7 @@ pub(super) fn describe(
         None
     };
     let Some(new) = new else {
-        note(&folder.place, commit, message)?;
+        notes::add(&folder.place, commit, message)?;
         return Ok(Described::Noted);
     };
     if new == commit {
@@ -87,27 +84,4 @@ fn reworded(place: &Place, commit: ObjectId, message: &str) -> Result<Option<Obj
     new.extend_from_slice(message.as_bytes());
     new.extend_from_slice(&old.message[below.unwrap_or(old.message.len())..]);
     Ok(Some(place.objects.write(Kind::Commit, &new)?))
-}
-
-/// Adds a note to a commit; one that it has stays above.
-fn note(place: &Place, commit: ObjectId, message: &str) -> Result<(), RepoError> {
-    let who = place.identity()?;
-    let mut command = place.git.command("notes");
-    for role in ["AUTHOR", "COMMITTER"] {
-        command.env(format!("GIT_{role}_NAME"), &who.name);
-        command.env(format!("GIT_{role}_EMAIL"), &who.email);
-    }
-    let notes = format!("--ref={NOTES}");
-    command.args([&notes, "append", "-F", "-", &commit.to_string()]);
-    git::run(&mut command, message.as_bytes(), git::LOCAL, "notes")?;
-    show_notes(place)
-}
-
-/// Lets `git log` show the notes, unless the user has chosen which notes it shows.
-pub(super) fn show_notes(place: &Place) -> Result<(), RepoError> {
-    const KEY: &str = "notes.displayRef";
-    if place.git.config(KEY)?.is_none() {
-        place.git.set_config(KEY, NOTES)?;
-    }
-    Ok(())
 }

@@ -13,6 +13,7 @@ use autosync::process::{self, Patience};
 use autosync::repo::network::{self, Kind, Remote, Terms};
 use autosync::repo::{Place, Policy, Settings};
 
+mod notes;
 mod plain_hub;
 
 /// Runs git and returns what it wrote, trimmed.

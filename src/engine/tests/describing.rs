@@ -130,3 +130,23 @@ fn without_the_setting_nobody_is_waited_for() {
     folder.edit(2, "a");
     assert_eq!(folder.jobs(), [push(2)]);
 }
+
+#[test]
+fn notes_are_made_and_brought_together_one_after_the_other() {
+    let mut folder = quiet();
+    folder.edit(2, "a");
+    answered(&mut folder, 2, None);
+    folder.confirmed(2);
+    folder.actions();
+    answered(&mut folder, 2, Some("why"));
+    assert_eq!(folder.jobs(), [reword(2, false)]);
+    answered(&mut folder, 2, Some("why"));
+    folder.event(Event::Described(Described::Noted));
+    assert_eq!(folder.jobs(), [reword(2, false)]);
+    folder.event(Event::Described(Described::Noted));
+    assert_eq!(folder.jobs(), [Job::Notes]);
+    answered(&mut folder, 2, Some("why"));
+    assert_eq!(folder.jobs(), []);
+    folder.event(Event::NotesExchanged(Ok(())));
+    assert_eq!(folder.jobs(), [reword(2, false)]);
+}

@@ -1,4 +1,9 @@
-//! The notes beside commits: brought together with those on the hub, by git's union of lines.
+//! The notes beside commits: brought together with those on the hub.
+//!
+//! Invariants:
+//! 1. Notes that were made meanwhile, here or there, are not overwritten: it is begun again.
+//! 2. What was put together is ours only when the hub has it. So no two hosts put the same notes
+//!    together in two ways, and what is said once stays said once.
 //!
 //! Nothing is asked of git while neither side has any, and of a hub on a path not even then if
 //! both are equal. Absent: the branch; notes move by themselves.
@@ -6,34 +11,41 @@
 use super::{FETCHED, Kind, Remote, SILENCE, Terms, connected_command, refusal, run};
 use crate::fault;
 use crate::git::objects::Objects;
-use crate::git::{self, Git, GitError, hub, refs};
+use crate::git::{Git, GitError, hub, refs};
 use crate::names::ObjectId;
-use crate::repo::reword::{NOTES, show_notes};
+use crate::repo::notes::{self, NOTES, TRIES};
 use crate::repo::{Place, RepoError};
-
-/// How often it is begun again when somebody else was first.
-const TRIES: usize = 3;
 
 /// Brings the notes here and on the hub together.
 pub fn exchange(place: &Place, remote: &Remote, terms: &Terms<'_>) -> Result<(), RepoError> {
     for _ in 0..TRIES {
-        let ours = refs::read(&place.git, &place.objects, NOTES)?;
+        let ours = notes::read(place)?;
         let theirs = on_hub(place, remote, terms)?;
-        if ours == theirs {
-            return Ok(());
+        fault::at("N0.asked");
+        if let Some(theirs) = theirs
+            && !place.objects.contains(theirs)
+        {
+            fetch(place, remote, terms)?;
         }
-        if let Some(theirs) = theirs {
-            take(place, remote, terms, ours, theirs)?;
-        }
-        let ours = refs::read(&place.git, &place.objects, NOTES)?;
+        let wanted = match (ours, theirs) {
+            (None, None) => return Ok(()),
+            (Some(one), None) | (None, Some(one)) => one,
+            (Some(ours), Some(theirs)) => notes::together(place, ours, theirs)?,
+        };
         fault::at("N1.together");
-        match ours {
-            Some(ours) if theirs != Some(ours) => {
-                if give(place, remote, terms, ours)? {
-                    return Ok(());
-                }
+        let is_given = theirs == Some(wanted) || give(place, remote, terms, wanted)?;
+        let is_taken = is_given
+            && (ours == Some(wanted)
+                || refs::swap(&place.git, &place.objects, NOTES, ours, wanted)?);
+        if is_taken {
+            if theirs.is_some() {
+                notes::show(place)?;
             }
-            Some(_) | None => return Ok(()),
+            // What was fetched is ours by now, so nothing else need keep it.
+            if refs::read(&place.git, &place.objects, FETCHED)?.is_some() {
+                refs::set(&place.git, &place.objects, FETCHED, None)?;
+            }
+            return Ok(());
         }
     }
     Ok(())
@@ -66,47 +78,23 @@ fn on_hub(
     }
 }
 
-/// Brings the hub's notes and puts them together with ours.
-fn take(
-    place: &Place,
-    remote: &Remote,
-    terms: &Terms<'_>,
-    ours: Option<ObjectId>,
-    theirs: ObjectId,
-) -> Result<(), RepoError> {
-    if !place.objects.contains(theirs) {
-        let mut command = connected_command(place, remote, terms, "fetch");
-        command.args([
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--no-recurse-submodules",
-            "--no-auto-maintenance",
-            "--",
-            &remote.url,
-            &format!("+{NOTES}:{FETCHED}"),
-        ]);
-        let (done, words) = run(&mut command, SILENCE, "notes", terms)?;
-        if !done.status.success() {
-            return Err(RepoError::Blocked(refusal::trouble(&remote.public, &words)));
-        }
+/// Brings the hub's notes.
+fn fetch(place: &Place, remote: &Remote, terms: &Terms<'_>) -> Result<(), RepoError> {
+    let mut command = connected_command(place, remote, terms, "fetch");
+    command.args([
+        "--no-tags",
+        "--no-write-fetch-head",
+        "--no-recurse-submodules",
+        "--no-auto-maintenance",
+        "--",
+        &remote.url,
+        &format!("+{NOTES}:{FETCHED}"),
+    ]);
+    let (done, words) = run(&mut command, SILENCE, "notes", terms)?;
+    if !done.status.success() {
+        return Err(RepoError::Blocked(refusal::trouble(&remote.public, &words)));
     }
-    if ours.is_none() {
-        refs::set(&place.git, &place.objects, NOTES, Some(theirs))?;
-    } else {
-        let who = place.identity()?;
-        let mut command = place.git.command("notes");
-        for role in ["AUTHOR", "COMMITTER"] {
-            command.env(format!("GIT_{role}_NAME"), &who.name);
-            command.env(format!("GIT_{role}_EMAIL"), &who.email);
-        }
-        let notes = format!("--ref={NOTES}");
-        command.args([&notes, "merge", "-q", "-s", "union", &theirs.to_string()]);
-        git::run(&mut command, b"", git::LOCAL, "notes")?;
-    }
-    if refs::read(&place.git, &place.objects, FETCHED)?.is_some() {
-        refs::set(&place.git, &place.objects, FETCHED, None)?;
-    }
-    show_notes(place)
+    Ok(())
 }
 
 /// Pushes our notes. Returns whether the hub took them: else somebody else was first.
