@@ -22,7 +22,8 @@ use std::thread::{self, JoinHandle};
 use crate::clock;
 use crate::config::{Describe, DesktopSettings, Notify};
 use crate::engine::action::Tell;
-use crate::engine::status::FolderStatus;
+use crate::engine::event::Trouble;
+use crate::engine::status::{FolderStatus, HeldStatus};
 use crate::names::ObjectId;
 
 mod board;
@@ -35,8 +36,8 @@ use board::{Board, Folder};
 /// What a person asks for by a click.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deed {
-    /// Let pass what is held.
-    Approve,
+    /// Let pass this, which was on the screen.
+    Approve(Vec<HeldStatus>),
     /// This commit has this message; `None`: the one that it has stays.
     Describe {
         /// The commit.
@@ -141,6 +142,12 @@ impl Desktop {
     /// Takes how a folder stands, when that has changed.
     pub fn stand(&self, key: &str, status: &FolderStatus) {
         self.change(|board| board.stand(clock::now(), key, status));
+    }
+
+    /// Shows anew everything that can be approved in a folder, because what was clicked on is not
+    /// what stands now: this status, and these stop it.
+    pub fn again(&self, key: &str, status: &FolderStatus, stopped: &[Trouble]) {
+        self.change(|board| board.again(clock::now(), key, status, stopped));
     }
 
     /// Shows a problem of the whole agent until it is [`solved`](Self::solved); the same key with

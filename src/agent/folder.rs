@@ -249,6 +249,31 @@ impl FolderAgent {
         self.handle(Event::Asked(request));
     }
 
+    /// Lets pass what is held if all of it was `shown` to the person who wants that. Returns
+    /// whether it passes.
+    pub(super) fn approve(&mut self, shown: &[HeldStatus]) -> bool {
+        let stopped = self.stopped();
+        let held = self.status().held;
+        let held = held.iter().filter(|it| Code::is_approvable(&it.code));
+        let standing: Vec<_> = held
+            .cloned()
+            .chain(stopped.iter().map(Into::into))
+            .collect();
+        let passes = approves(shown, &standing);
+        if passes {
+            if stopped.iter().any(|it| it.code == Code::HistoryRewritten) {
+                self.lanes.approve_rewritten();
+            }
+            self.handle(Event::Asked(Request::Approve));
+        }
+        passes
+    }
+
+    /// Returns what stops the folder and passes once it is approved.
+    pub(super) fn stopped(&self) -> Vec<Trouble> {
+        self.engine.stopped()
+    }
+
     /// Lets the timers fire that are due.
     pub(super) fn tick(&mut self, now: Moment) {
         if self.engine.poll_timeout().is_some_and(|due| due <= now) {
@@ -362,6 +387,11 @@ impl FolderAgent {
     }
 }
 
+/// Returns whether something waits, and all of it was shown.
+fn approves(shown: &[HeldStatus], standing: &[HeldStatus]) -> bool {
+    !standing.is_empty() && standing.iter().all(|waits| shown.contains(waits))
+}
+
 /// Takes the lock of a folder: one agent for each.
 pub(super) fn lock_folder(settings: &repo::Settings) -> Result<Lock, Complaint> {
     let place =
@@ -450,5 +480,32 @@ fn global_excludes(git: &crate::git::Git) -> Option<PathBuf> {
                     .join("git/ignore"),
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_shown_passes_and_only_if_it_is_everything() {
+        let of = |code: Code, message: &str| {
+            HeldStatus::from(&Trouble::new(code, Recovery::Hold, message, ""))
+        };
+        let here = of(Code::MassDelete, "60 files were deleted at once");
+        let incoming = HeldStatus {
+            incoming: true,
+            ..here.clone()
+        };
+        let grown = of(Code::MassDelete, "70 files were deleted at once");
+        let emptied = of(Code::HubEmptied, "the hub lost the branch that it had");
+        let shown = [here.clone(), emptied.clone()];
+        assert!(approves(&shown, &shown));
+        assert!(approves(&shown, std::slice::from_ref(&here)));
+        assert!(!approves(&shown, &[]));
+        for more in [incoming, grown, of(Code::RootChanged, "another disk")] {
+            assert!(!approves(&shown, &[here.clone(), more]));
+        }
+        assert!(!approves(&[here], &[emptied]));
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn log(folder: &str, tell: &Tell) {
         Tell::Problem(trouble) => {
             tracing::warn!(folder, "{}", sentences(&trouble.message, &trouble.hint));
         }
+        Tell::Over(code) => tracing::info!(folder, code = code.word(), "this problem is over"),
         Tell::Solved => tracing::info!(folder, "syncing again"),
     }
 }

@@ -8,7 +8,7 @@ use super::{Agent, Inbox};
 use crate::config::Settings;
 use crate::desktop::{Deed, Desktop};
 use crate::engine::action::Tell;
-use crate::engine::event::{Event, Request};
+use crate::engine::event::Event;
 
 /// Starts what shows things on the desktop.
 pub(super) fn desktop(settings: &Settings, inbox: &mpsc::UnboundedSender<Inbox>) -> Desktop {
@@ -52,7 +52,8 @@ impl Agent {
                 self.desktop.problem(name, &trouble.message, &trouble.hint);
             }
             Tell::Solved => self.desktop.solved(name),
-            Tell::Committed(_)
+            Tell::Over(_)
+            | Tell::Committed(_)
             | Tell::Pushed(_)
             | Tell::Arrived { .. }
             | Tell::Received { .. }
@@ -69,7 +70,15 @@ impl Agent {
             return;
         };
         match deed {
-            Deed::Approve => folder.ask(Request::Approve),
+            Deed::Approve(shown) => {
+                if !folder.approve(&shown) {
+                    tracing::info!(
+                        folder = folder.config.name,
+                        "not approved: something else waits than what was clicked on"
+                    );
+                    self.desktop.again(key, &folder.status(), &folder.stopped());
+                }
+            }
             Deed::Describe { commit, message } => {
                 folder.handle(Event::Answered { commit, message });
             }

@@ -122,7 +122,11 @@ pub(super) fn report(outcome: &Outcome, again: &str) -> anyhow::Result<Exit> {
                     say(format!("{}. {}", file.message(), file.hint()))?;
                 }
             }
-            Tell::Arrived { .. } | Tell::Held(_) | Tell::Problem(_) | Tell::Solved => {}
+            Tell::Arrived { .. }
+            | Tell::Held(_)
+            | Tell::Problem(_)
+            | Tell::Over(_)
+            | Tell::Solved => {}
         }
     }
     for aside in &outcome.made_way {

@@ -112,7 +112,12 @@ pub enum What {
         /// What to do.
         hint: String,
     },
-    /// The problem is over.
+    /// A problem that could be approved is over, or another one now.
+    Over {
+        /// Which trouble.
+        code: String,
+    },
+    /// All problems are over.
     Solved,
     /// The reader was too slow and missed this many events.
     Missed {
@@ -162,6 +167,7 @@ impl From<&Tell> for What {
                 message: trouble.message.clone(),
                 hint: trouble.hint.clone(),
             },
+            Tell::Over(code) => Self::Over { code: word(*code) },
             Tell::Solved => Self::Solved,
         }
     }

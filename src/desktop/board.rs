@@ -19,7 +19,7 @@ use super::card::{self, Act, Card, Stage};
 use crate::config::Notify;
 use crate::engine::action::Tell;
 use crate::engine::event::{Committed, ConflictCopy, Marked, Trouble};
-use crate::engine::status::FolderStatus;
+use crate::engine::status::{FolderStatus, HeldStatus};
 use crate::engine::timer::Moment;
 use crate::names::{ObjectId, RepoPath};
 
@@ -44,8 +44,8 @@ pub(super) type Slot = (String, Kind);
 pub(super) enum Kind {
     /// A trouble, by its key.
     Problem(String),
-    /// What a guard holds, by its code.
-    Held(String),
+    /// What a guard holds, by its code and whether it came in.
+    Held(String, bool),
     /// A conflict, by its copy.
     Conflict(RepoPath),
     /// A file with conflict markers that no host of ours committed.
@@ -63,7 +63,7 @@ impl Kind {
     fn presses(&self) -> bool {
         match self {
             Self::Problem(_)
-            | Self::Held(_)
+            | Self::Held(..)
             | Self::Conflict(_)
             | Self::Marked(_)
             | Self::MoreConflicts => true,
@@ -105,7 +105,23 @@ pub(super) struct Click {
     /// The folder's name.
     pub name: String,
     /// What to do.
-    pub act: Act,
+    pub act: Wish,
+}
+
+/// What a person wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Open a directory.
+    Show(PathBuf),
+    /// Let pass all of this, which was on the screen.
+    Approve(Vec<HeldStatus>),
+    /// Ask for a commit message.
+    Describe {
+        /// The commit.
+        commit: ObjectId,
+        /// What it is about.
+        summary: String,
+    },
 }
 
 /// Where a notification is in its life.
@@ -155,6 +171,8 @@ struct Known {
     earlier: VecDeque<ObjectId>,
     incoming: Incoming,
     conflicts: Vec<ConflictCopy>,
+    /// What was held at the last look.
+    held: Vec<HeldStatus>,
     last_new: Option<Moment>,
     /// The commit whose push waits for an answer.
     asked: Option<ObjectId>,
@@ -169,6 +187,8 @@ pub(super) struct Board {
     host: String,
     folders: BTreeMap<String, Known>,
     items: BTreeMap<Slot, Item>,
+    /// What is to be withdrawn because its card comes up anew.
+    outdated: Vec<u32>,
 }
 
 impl Board {
@@ -180,6 +200,7 @@ impl Board {
             host: host.to_owned(),
             folders: BTreeMap::new(),
             items: BTreeMap::new(),
+            outdated: Vec::new(),
         }
     }
 
@@ -191,6 +212,7 @@ impl Board {
             earlier: VecDeque::new(),
             incoming: Incoming::default(),
             conflicts: Vec::new(),
+            held: Vec::new(),
             last_new: None,
             asked: None,
         };
@@ -217,6 +239,10 @@ impl Board {
             // The folder's status has what is held now.
             Tell::Held(_) => {}
             Tell::Problem(trouble) => self.trouble(now, key, trouble),
+            Tell::Over(code) => {
+                let over = (key.to_owned(), Kind::Problem(code.word()));
+                self.unwant(|slot| *slot == over);
+            }
             Tell::Solved => {
                 self.unwant(|(folder, kind)| folder == key && matches!(kind, Kind::Problem(_)));
             }
@@ -429,15 +455,22 @@ impl Board {
         });
         let fewer = known.conflicts.len() < before;
         let Folder { name, root } = known.folder.clone();
+        let before = std::mem::replace(&mut known.held, status.held.clone());
         if fewer {
             self.conflicts(now, key);
         }
         for held in &status.held {
-            let slot = (key.to_owned(), Kind::Held(held.code.clone()));
+            let slot = (key.to_owned(), kind_of(held));
+            if grew(&before, held)
+                && let Some(item) = self.items.get_mut(&slot)
+                && item.life == Life::Gone
+            {
+                item.life = Life::New;
+            }
             self.put_once(now, slot, card::held(&name, &root, held));
         }
         self.unwant(|(folder, kind)| match kind {
-            Kind::Held(code) => folder == key && status.held.iter().all(|it| it.code != *code),
+            Kind::Held(..) => folder == key && status.held.iter().all(|it| kind_of(it) != *kind),
             Kind::Marked(path) => {
                 let name = path.to_string();
                 folder == key && status.marked.iter().all(|it| it.path != name)
@@ -509,162 +542,21 @@ impl Board {
         self.items
             .retain(|_, item| item.wanted || matches!(item.life, Life::Shown { .. }));
     }
+}
 
-    /// Returns the call that comes next, if one is due.
-    pub(super) fn next(&mut self, now: Moment) -> Option<Call> {
-        self.drop_stale(now);
-        let over = self.items.iter().find_map(|(slot, item)| match item.life {
-            Life::Shown { id, .. } if !item.wanted => Some((slot.clone(), id)),
-            Life::Shown { .. } | Life::New | Life::Gone => None,
-        });
-        if let Some((slot, id)) = over {
-            self.items.remove(&slot);
-            return Some(Call::Withdraw(id));
-        }
-        let wants = |(slot, item): &(&Slot, &Item)| match &item.life {
-            Life::New => self.may_be_new_at(slot).is_none_or(|at| at <= now),
-            Life::Shown { says, .. } => *says != item.card,
-            Life::Gone => false,
-        };
-        let (slot, item) = self
-            .items
-            .iter()
-            .filter(wants)
-            .min_by_key(|(slot, item)| (&slot.1, item.since))?;
-        Some(Call::Show {
-            slot: slot.clone(),
-            replaces: match item.life {
-                Life::Shown { id, .. } => id,
-                Life::New | Life::Gone => 0,
-            },
-            card: item.card.clone(),
-        })
-    }
+/// Returns what a notification of this is about.
+fn kind_of(held: &HeldStatus) -> Kind {
+    Kind::Held(held.code.clone(), held.incoming)
+}
 
-    /// Returns when [`next`](Self::next) may have something though nothing happened.
-    pub(super) fn due(&self) -> Option<Moment> {
-        let new = self.items.iter().filter(|(_, item)| item.life == Life::New);
-        new.filter_map(|(slot, _)| self.may_be_new_at(slot)).min()
-    }
-
-    /// From when on a new bubble may come up here; `None` is at any time.
-    fn may_be_new_at(&self, slot: &Slot) -> Option<Moment> {
-        if slot.1.presses() {
-            return None;
-        }
-        let last = self.folders.get(&slot.0)?.last_new?;
-        Some(last + NEW_GAP)
-    }
-
-    fn drop_stale(&mut self, now: Moment) {
-        for (slot, item) in &mut self.items {
-            if item.life == Life::New && !slot.1.presses() && now.since(item.since) >= STALE {
-                item.life = Life::Gone;
-            }
-        }
-    }
-
-    /// Takes that the server shows a card under this id.
-    pub(super) fn shown(&mut self, now: Moment, slot: &Slot, id: u32, says: Card) {
-        let replaced = |item: &Item| matches!(item.life, Life::Shown { id: old, .. } if old == id);
-        let is_new = !self.items.get(slot).is_some_and(replaced);
-        if is_new
-            && !slot.1.presses()
-            && let Some(known) = self.folders.get_mut(&slot.0)
-        {
-            known.last_new = Some(now);
-        }
-        let item = self.items.entry(slot.clone()).or_insert_with(|| Item {
-            wanted: false,
-            ..Item::new(now, says.clone())
-        });
-        if is_new {
-            item.born = now;
-        }
-        item.life = Life::Shown { id, says };
-    }
-
-    /// Takes that a card could not be shown. What presses is tried again later.
-    pub(super) fn failed(&mut self, slot: &Slot) {
-        if !slot.1.presses()
-            && let Some(item) = self.items.get_mut(slot)
-        {
-            item.life = Life::Gone;
-        }
-    }
-
-    /// Takes that a notification is closed. Returns the folder and the commit whose push waited
-    /// for it.
-    pub(super) fn closed(&mut self, id: u32) -> Option<(String, ObjectId)> {
-        let slot = self.slot_of(id)?;
-        let item = self.items.get_mut(&slot)?;
-        item.life = Life::Gone;
-        if !item.wanted {
-            self.items.remove(&slot);
-        }
-        if slot.1 != Kind::Steps {
-            return None;
-        }
-        let asked = self.folders.get_mut(&slot.0)?.asked.take()?;
-        Some((slot.0, asked))
-    }
-
-    /// Returns what a click asks for.
-    pub(super) fn clicked(&mut self, id: u32, key: &str) -> Option<Click> {
-        let slot = self.slot_of(id)?;
-        let Life::Shown { says, .. } = &self.items.get(&slot)?.life else {
-            return None;
-        };
-        let (_, _, act) = says.buttons.iter().find(|button| button.0 == key)?;
-        let act = act.clone();
-        let known = self.folders.get_mut(&slot.0)?;
-        if matches!(act, Act::Describe { .. }) {
-            known.asked = None;
-        }
-        Some(Click {
-            name: known.folder.name.clone(),
-            folder: slot.0,
-            act,
-        })
-    }
-
-    /// Takes that the server is gone, and every notification with it.
-    pub(super) fn lost(&mut self) {
-        for (slot, item) in &mut self.items {
-            if matches!(item.life, Life::Shown { .. }) {
-                item.life = if slot.1.presses() {
-                    Life::New
-                } else {
-                    Life::Gone
-                };
-            }
-        }
-        self.items.retain(|_, item| item.wanted);
-    }
-
-    /// Returns the commits whose pushes wait for an answer that cannot come, each once.
-    pub(super) fn unanswerable(&mut self) -> Vec<(String, ObjectId)> {
-        let asked = self.folders.iter_mut();
-        asked
-            .filter_map(|(key, known)| Some((key.clone(), known.asked.take()?)))
-            .collect()
-    }
-
-    /// Returns the ids of everything that is on the screen.
-    pub(super) fn living(&self) -> Vec<u32> {
-        let id = |item: &Item| match item.life {
-            Life::Shown { id, .. } => Some(id),
-            Life::New | Life::Gone => None,
-        };
-        self.items.values().filter_map(id).collect()
-    }
-
-    fn slot_of(&self, id: u32) -> Option<Slot> {
-        let mut items = self.items.iter();
-        let found =
-            items.find(|(_, item)| matches!(item.life, Life::Shown { id: it, .. } if it == id));
-        found.map(|(slot, _)| slot.clone())
-    }
+/// Returns whether more is held than before of the same kind.
+fn grew(before: &[HeldStatus], held: &HeldStatus) -> bool {
+    let total = |held: &HeldStatus| held.paths.len().saturating_add(held.more);
+    let before = before.iter().find(|old| kind_of(old) == kind_of(held));
+    before.is_none_or(|old| {
+        let is_new = |path| !old.paths.contains(path);
+        total(held) > total(old) || (held.more == 0 && held.paths.iter().any(is_new))
+    })
 }
 
 impl Item {
@@ -678,6 +570,8 @@ impl Item {
         }
     }
 }
+
+mod calls;
 
 #[cfg(test)]
 mod tests;

@@ -14,8 +14,8 @@ use zbus::message::Type;
 use zbus::zvariant::Value;
 use zbus::{Connection, MatchRule, MessageStream};
 
-use super::board::{Call, Click, Slot};
-use super::card::{Act, Card, without_markup};
+use super::board::{Call, Click, Slot, Wish};
+use super::card::{Card, without_markup};
 use super::{Deed, Shared, describe};
 use crate::clock;
 use crate::engine::timer::Moment;
@@ -374,9 +374,9 @@ impl Desk {
     fn act(&self, click: Click) {
         tracing::debug!(?click);
         match click.act {
-            Act::Show(place) => describe::open(&place),
-            Act::Approve => (self.shared.sink)(&click.folder, Deed::Approve),
-            Act::Describe { commit, summary } => {
+            Wish::Show(place) => describe::open(&place),
+            Wish::Approve(shown) => (self.shared.sink)(&click.folder, Deed::Approve(shown)),
+            Wish::Describe { commit, summary } => {
                 describe::ask(&self.shared, click.folder, &click.name, commit, &summary);
             }
         }

@@ -24,8 +24,8 @@ pub(super) enum Urgency {
 pub(super) enum Act {
     /// Opens a directory, or the directory that these are in.
     Show(PathBuf),
-    /// Lets pass what is held.
-    Approve,
+    /// Lets pass this.
+    Approve(HeldStatus),
     /// Asks for a commit message.
     Describe {
         /// The commit.
@@ -49,6 +49,25 @@ pub(super) struct Card {
     pub urgency: Urgency,
     /// What can be clicked.
     pub buttons: Vec<Button>,
+}
+
+impl Card {
+    /// Returns what a click on it lets pass.
+    pub(super) fn approves(&self) -> Option<&HeldStatus> {
+        self.buttons.iter().find_map(|(_, _, act)| match act {
+            Act::Approve(held) => Some(held),
+            Act::Show(_) | Act::Describe { .. } => None,
+        })
+    }
+
+    /// Says that a click lets pass what the folder's other cards are about, too.
+    pub(super) fn approves_all(&mut self) {
+        for (_, label, act) in &mut self.buttons {
+            if matches!(act, Act::Approve(_)) {
+                *label = "Approve all";
+            }
+        }
+    }
 }
 
 /// How far what was committed here has come.
@@ -170,7 +189,7 @@ pub(super) fn more_conflicts(name: &str, root: &Path, count: usize) -> Card {
 pub(super) fn held(name: &str, root: &Path, held: &HeldStatus) -> Card {
     let mut buttons = vec![("default", "Open folder", Act::Show(root.to_owned()))];
     if Code::is_approvable(&held.code) {
-        buttons.push(("approve", "Approve", Act::Approve));
+        buttons.push(("approve", "Approve", Act::Approve(held.clone())));
     }
     buttons.push(("show", "Show", Act::Show(root.to_owned())));
     Card {
@@ -184,8 +203,8 @@ pub(super) fn held(name: &str, root: &Path, held: &HeldStatus) -> Card {
 /// Says what stops a folder.
 pub(super) fn trouble(name: &str, root: &Path, trouble: &Trouble) -> Card {
     let mut buttons = vec![("default", "Open folder", Act::Show(root.to_owned()))];
-    if Code::is_approvable(&trouble.code.word()) {
-        buttons.push(("approve", "Approve", Act::Approve));
+    if trouble.recovery == Recovery::Hold && Code::APPROVABLE.contains(&trouble.code) {
+        buttons.push(("approve", "Approve", Act::Approve(trouble.into())));
     }
     Card {
         title: format!("{}: syncing has stopped", clean(name)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::event::{Committed, ConflictCopy, Held, Marked, Trouble};
+use super::event::{Code, Committed, ConflictCopy, Held, Marked, Trouble};
 use super::notice::Notice;
 use crate::names::{ObjectId, RepoPath};
 
@@ -167,6 +167,8 @@ pub enum Tell {
     Held(Held),
     /// Syncing has stopped; once per outage.
     Problem(Trouble),
-    /// The problem is over.
+    /// A problem that a person could approve is over, or another one now.
+    Over(Code),
+    /// All problems are over.
     Solved,
 }

@@ -229,13 +229,7 @@ impl Engine {
             None if before.tip().is_some() || before == Hub::Emptied => {
                 self.hub = Hub::Emptied;
                 self.contained = None;
-                let trouble = Trouble::new(
-                    Code::HubEmptied,
-                    Recovery::Hold,
-                    "the hub lost the branch that it had",
-                    "Run `autosync approve` to push it again from here.",
-                );
-                self.troubled(now, Site::Push, trouble);
+                self.troubled(now, Site::Push, hub_emptied());
             }
             None => self.hub = Hub::Empty,
         }
@@ -443,4 +437,14 @@ impl Engine {
 
 fn internal(message: &str) -> Trouble {
     Trouble::new(Code::Internal, Recovery::Retry, message, "")
+}
+
+/// Returns what is said of a hub without its branch.
+pub(super) fn hub_emptied() -> Trouble {
+    Trouble::new(
+        Code::HubEmptied,
+        Recovery::Hold,
+        "the hub lost the branch that it had",
+        "Run `autosync approve` to push it again from here.",
+    )
 }

@@ -5,13 +5,16 @@
 use std::collections::BTreeSet;
 
 use super::action::Scope;
-use super::event::{Applied, Code, Committed, ConflictCopy, Held, Marked, Recovery, Waiting};
+use super::event::{
+    Applied, Code, Committed, ConflictCopy, Held, Marked, Recovery, Trouble, Waiting,
+};
+use super::receiving::hub_emptied;
 use super::status::{
     ConflictStatus, DeferredStatus, FolderStatus, HeldStatus, HubStatus, Last, Moment as At,
     Pending, State,
 };
 use super::timer::{Moment, Site};
-use super::{Engine, Reasons};
+use super::{Engine, Hub, Reasons};
 use crate::names::{ObjectId, RepoPath};
 
 /// So many skipped, deferred and conflicting paths are remembered each.
@@ -264,7 +267,17 @@ impl Engine {
                     0
                 },
             },
-            held: record.held().map(held_status).collect(),
+            held: record
+                .held_here
+                .iter()
+                .map(|held| held_status(held, false))
+                .chain(
+                    record
+                        .held_incoming
+                        .iter()
+                        .map(|held| held_status(held, true)),
+                )
+                .collect(),
             deferred: record
                 .deferred
                 .iter()
@@ -286,6 +299,18 @@ impl Engine {
             progress: None,
             counters: self.counters,
         }
+    }
+
+    /// Returns what stops the folder and passes once a person approves it, all of it: the status
+    /// names only the gravest.
+    pub fn stopped(&self) -> Vec<Trouble> {
+        let emptied = (self.hub == Hub::Emptied).then(hub_emptied);
+        let others = self.outages.all().filter(|trouble| {
+            trouble.recovery == Recovery::Hold
+                && trouble.code != Code::HubEmptied
+                && Code::APPROVABLE.contains(&trouble.code)
+        });
+        emptied.into_iter().chain(others.cloned()).collect()
     }
 
     /// Whether the hub has our tip.
@@ -339,12 +364,13 @@ impl Engine {
     }
 }
 
-fn held_status(held: &Held) -> HeldStatus {
+fn held_status(held: &Held, incoming: bool) -> HeldStatus {
     HeldStatus {
         code: held.code.word(),
         paths: held.paths.iter().map(ToString::to_string).collect(),
         more: held.more,
         message: held.message.clone(),
         hint: held.hint.clone(),
+        incoming,
     }
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Code, Marked};
+use super::event::{Code, Marked, Trouble};
 
 /// The whole answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +131,22 @@ pub struct HeldStatus {
     pub message: String,
     /// What to do.
     pub hint: String,
+    /// Whether it came in, rather than being about what leaves.
+    #[serde(default)]
+    pub incoming: bool,
+}
+
+impl From<&Trouble> for HeldStatus {
+    fn from(trouble: &Trouble) -> Self {
+        Self {
+            code: trouble.code.word(),
+            paths: Vec::new(),
+            more: 0,
+            message: trouble.message.clone(),
+            hint: trouble.hint.clone(),
+            incoming: false,
+        }
+    }
 }
 
 impl FolderStatus {

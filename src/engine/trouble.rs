@@ -3,7 +3,8 @@
 //! Invariants:
 //! 1. Every retry has a bound and jitter, so that hosts that failed together do not come back
 //!    together.
-//! 2. A problem is told once per outage and place, its end once.
+//! 2. A problem is told once per outage and place, its end once; what a person can approve is told
+//!    again when it comes again, whatever else goes on.
 //! 3. A hold is looked at again now and then: a freed disk goes on by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +49,11 @@ impl Outages {
             .map(|outage| (&outage.trouble, outage.since))
     }
 
+    /// Returns every trouble.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Trouble> {
+        self.sites.values().map(|outage| &outage.trouble)
+    }
+
     /// Returns the trouble at this place.
     pub(super) fn at(&self, site: Site) -> Option<&Trouble> {
         self.sites.get(&site).map(|outage| &outage.trouble)
@@ -77,6 +83,7 @@ impl Engine {
         outage.last_try = now;
         let (recovery, code, tries) = (trouble.recovery, trouble.code, outage.tries);
         outage.trouble = trouble;
+        self.note_over();
         let wait = self.retry_wait(recovery, code, tries);
         self.timers.set(Timer::Retry(site), now + wait);
         self.tell_trouble(now, site);
@@ -92,17 +99,32 @@ impl Engine {
             tries: 1,
         };
         self.outages.sites.insert(site, outage);
+        self.note_over();
         self.tell_trouble(now, site);
     }
 
     /// Notes that work at this place went well.
     pub(super) fn went_well(&mut self, site: Site) {
         self.timers.clear(Timer::Retry(site));
-        if self.outages.sites.remove(&site).is_some()
-            && self.outages.sites.is_empty()
-            && !std::mem::take(&mut self.outages.told).is_empty()
-        {
+        if self.outages.sites.remove(&site).is_none() {
+            return;
+        }
+        if !self.outages.sites.is_empty() {
+            self.note_over();
+        } else if !std::mem::take(&mut self.outages.told).is_empty() {
             self.actions.push_back(Action::Tell(Tell::Solved));
+        }
+    }
+
+    /// Says of what a person was asked to approve that it is over, though another trouble goes on.
+    /// Other troubles may blink, and are over when everything is well.
+    fn note_over(&mut self) {
+        let going_on: BTreeSet<Code> = self.outages.all().map(|trouble| trouble.code).collect();
+        let is_over = |code: &Code| Code::APPROVABLE.contains(code) && !going_on.contains(code);
+        let over: Vec<Code> = self.outages.told.iter().copied().filter(is_over).collect();
+        for code in over {
+            self.outages.told.remove(&code);
+            self.actions.push_back(Action::Tell(Tell::Over(code)));
         }
     }
 

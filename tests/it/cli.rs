@@ -363,6 +363,7 @@ async fn something_held_ends_with_3() {
                 more: 0,
                 message: String::new(),
                 hint: String::new(),
+                incoming: false,
             });
             reply.send(Ok(status)).unwrap();
         }

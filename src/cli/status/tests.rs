@@ -116,6 +116,7 @@ fn what_is_wrong_is_said_with_what_to_do_and_fits_80_columns() {
         more: 6,
         message: "larger than 1GiB".into(),
         hint: "Run `autosync approve Sync` to let them pass.".into(),
+        incoming: false,
     });
     held.deferred.push(DeferredStatus {
         path: "app.db".into(),

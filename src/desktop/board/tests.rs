@@ -2,6 +2,8 @@ use super::*;
 use crate::engine::event::{Code, Recovery};
 use crate::engine::status::{Counters, Last, Pending, State};
 
+mod approve;
+
 const KEY: &str = "0";
 
 fn at(millis: u64) -> Moment {
@@ -55,6 +57,33 @@ fn copy(name: &str) -> ConflictCopy {
 fn trouble() -> Tell {
     let hint = "Log in.";
     Tell::Problem(Trouble::new(Code::Auth, Recovery::Hold, "no entry", hint))
+}
+
+/// A folder with nothing to tell.
+fn standing() -> FolderStatus {
+    FolderStatus {
+        name: "Sync".to_owned(),
+        path: "/s".to_owned(),
+        id: String::new(),
+        branch: "main".to_owned(),
+        state: State::Idle,
+        code: "ok".to_owned(),
+        message: String::new(),
+        hint: String::new(),
+        since: String::new(),
+        hub: None,
+        head: String::new(),
+        published: true,
+        pending: Pending::default(),
+        held: Vec::new(),
+        deferred: Vec::new(),
+        conflicts: Vec::new(),
+        marked: Vec::new(),
+        aside: Vec::new(),
+        last: Last::default(),
+        progress: None,
+        counters: Counters::default(),
+    }
 }
 
 /// A server that does what it is asked: the calls that are due, as text, `+` for a new bubble.
@@ -207,27 +236,8 @@ fn a_file_with_markers_is_shown_until_it_is_settled() {
          committed. Take the markers out and save. What was before: `git show 2222222:f0`."
     );
     let mut status = FolderStatus {
-        name: "Sync".to_owned(),
-        path: "/s".to_owned(),
-        id: String::new(),
-        branch: "main".to_owned(),
-        state: State::Idle,
-        code: "ok".to_owned(),
-        message: String::new(),
-        hint: String::new(),
-        since: String::new(),
-        hub: None,
-        head: String::new(),
-        published: true,
-        pending: Pending::default(),
-        held: Vec::new(),
-        deferred: Vec::new(),
-        conflicts: Vec::new(),
         marked: marked.iter().map(Into::into).collect(),
-        aside: Vec::new(),
-        last: Last::default(),
-        progress: None,
-        counters: Counters::default(),
+        ..standing()
     };
     board.stand(at(1), KEY, &status);
     assert_eq!(serve(&mut board, at(1), &mut last), [""; 0]);
@@ -308,7 +318,7 @@ fn closing_the_question_for_a_message_answers_it_once() {
     let click = board.clicked(2, "describe").unwrap();
     let summary = "b".to_owned();
     let commit = id("2");
-    assert_eq!(click.act, Act::Describe { commit, summary });
+    assert_eq!(click.act, Wish::Describe { commit, summary });
     // The answer is on its way.
     assert_eq!(board.closed(2), None);
     assert_eq!(board.unanswerable(), []);

@@ -267,6 +267,36 @@ fn a_hub_that_lost_its_branch_is_not_filled_again_without_a_person() {
 }
 
 #[test]
+fn a_hub_that_lost_its_branch_again_is_told_again_whatever_else_goes_on() {
+    let mut folder = Folder::quiet();
+    folder.saved("a");
+    folder.pass(200);
+    folder.actions();
+    folder.snapshotted(blocked(disk_full()));
+    folder.actions();
+    let mut told = Vec::new();
+    for tip in [None, Some(oid(1)), None] {
+        folder.event(Event::Asked(Request::Sync));
+        folder.actions();
+        folder.snapshotted(blocked(disk_full()));
+        folder.event(Event::Fetched(Fetched::Tip(tip)));
+        for tell in folder.tells() {
+            if let Tell::Over(code) = tell {
+                told.push((code, false));
+            } else if let Tell::Problem(trouble) = tell {
+                told.push((trouble.code, true));
+            } else {
+                panic!("{tell:?}");
+            }
+        }
+    }
+    let emptied = Code::HubEmptied;
+    assert_eq!(told, [(emptied, true), (emptied, false), (emptied, true)]);
+    let stopped: Vec<_> = folder.engine.stopped().iter().map(|it| it.code).collect();
+    assert_eq!(stopped, [emptied], "a full disk cannot be approved");
+}
+
+#[test]
 fn an_apply_that_did_not_end_is_recovered_before_anything_is_committed() {
     let mut folder = Folder::quiet();
     folder.rung(9);

@@ -63,7 +63,7 @@ impl Texts {
             }
             Tell::Held(held) => about(&held.message, &held.hint),
             Tell::Problem(trouble) => about(&trouble.message, &trouble.hint),
-            Tell::Arrived { .. } | Tell::Received { .. } | Tell::Solved => None,
+            Tell::Arrived { .. } | Tell::Received { .. } | Tell::Over(_) | Tell::Solved => None,
         }
     }
 

@@ -99,6 +99,7 @@ fn folder() -> FolderStatus {
             more: 3,
             message: "a guard".into(),
             hint: "what helps".into(),
+            incoming: false,
         }],
         deferred: vec![DeferredStatus {
             path: "app.db".into(),
