@@ -260,10 +260,11 @@ impl Agent {
             tracing::debug!("the control API was closed already");
         }
         if tokio::time::timeout(LEAVE, finished).await.is_err() {
-            // The journal makes this safe; network children must not outlive us.
+            // The journal makes this safe.
             tracing::warn!("a job did not end in time; the next start finishes it");
-            process::kill_all();
         }
+        // Neither a network child nor a question for a message must outlive us.
+        process::kill_all();
         if let Some(server) = server
             && tokio::time::timeout(Duration::from_millis(500), server)
                 .await

@@ -29,6 +29,8 @@ const NEW_GAP: Duration = Duration::from_secs(10);
 const STALE: Duration = Duration::from_secs(60);
 /// So many conflicts of a folder have a card of their own.
 const CONFLICTS: usize = 4;
+/// So many conflicts of a folder are remembered.
+const STANDING: usize = 1_000;
 /// So many earlier commits are remembered, to know whether a push was theirs.
 const EARLIER: usize = 32;
 /// So many paths of what came in are remembered.
@@ -373,7 +375,9 @@ impl Board {
             return;
         };
         for copy in copies {
-            if known.conflicts.iter().all(|old| old.copy != copy.copy) {
+            if known.conflicts.len() < STANDING
+                && known.conflicts.iter().all(|old| old.copy != copy.copy)
+            {
                 known.conflicts.push(copy.clone());
             }
         }

@@ -51,15 +51,28 @@ fn command(
     if let Some([program, args @ ..]) = configured {
         return Some((program.into(), args.to_vec()));
     }
+    let known = known(name, summary);
+    let found = known.into_iter().find(|(program, _)| is_there(program));
+    if found.is_none() {
+        tracing::info!(
+            "to describe a commit, install zenity, kdialog or yad, or set `describe_command`"
+        );
+    }
+    found.map(|(program, args)| (program.into(), args))
+}
+
+/// Returns the programs that we know, with their arguments. All of them read markup in the text.
+fn known(name: &str, summary: &str) -> [(&'static str, Vec<String>); 3] {
     let text = format!("What is this commit about?\n{summary}");
+    let plain = super::card::without_markup(&text);
     let title = format!("{name}: describe");
-    let known: [(&str, Vec<String>); 3] = [
+    [
         (
             "zenity",
             vec![
                 "--entry".to_owned(),
                 format!("--title={title}"),
-                format!("--text={}", super::card::without_markup(&text)),
+                format!("--text={plain}"),
             ],
         ),
         (
@@ -68,7 +81,8 @@ fn command(
                 "--title".to_owned(),
                 title.clone(),
                 "--inputbox".to_owned(),
-                text.clone(),
+                // Its label guesses whether a text is markup, so it gets no choice.
+                format!("<qt>{}</qt>", plain.replace('\n', "<br>")),
             ],
         ),
         (
@@ -76,17 +90,10 @@ fn command(
             vec![
                 "--entry".to_owned(),
                 format!("--title={title}"),
-                format!("--text={}", super::card::without_markup(&text)),
+                format!("--text={plain}"),
             ],
         ),
-    ];
-    let found = known.into_iter().find(|(program, _)| is_there(program));
-    if found.is_none() {
-        tracing::info!(
-            "to describe a commit, install zenity, kdialog or yad, or set `describe_command`"
-        );
-    }
-    found.map(|(program, args)| (program.into(), args))
+    ]
 }
 
 /// Returns whether a program is in the search path.
@@ -122,12 +129,22 @@ fn message(stdout: &[u8]) -> Option<String> {
 
 /// Opens a directory in the user's file manager. It outlives us.
 pub(super) fn open(place: &Path) {
+    if !is_directory(place) {
+        tracing::info!(place = %place.display(), "it is no directory any more, so it is not opened");
+        return;
+    }
     let mut command = process::command("xdg-open");
     command.arg(place);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     if let Err(error) = process::launch(&mut command) {
         tracing::warn!(%error, "`xdg-open` cannot be started");
     }
+}
+
+/// Returns whether a directory stands here, and no link to one. Since the card was shown a file
+/// may have come in its place, and to open that is to run what a peer chose.
+fn is_directory(place: &Path) -> bool {
+    std::fs::symlink_metadata(place).is_ok_and(|found| found.is_dir())
 }
 
 #[cfg(test)]
@@ -150,5 +167,30 @@ mod tests {
         let configured = ["ask".to_owned(), "--nicely".to_owned()];
         let (program, args) = command(Some(&configured), "notes", "a").unwrap();
         assert_eq!((program, args), ("ask".into(), vec!["--nicely".to_owned()]));
+    }
+
+    #[test]
+    fn no_program_reads_markup_in_a_name() {
+        for (program, args) in known("Sync", "add <b>x</b>&<img src='y'>") {
+            let asks = |arg: &&String| arg.contains("add ");
+            let text = args.iter().find(asks).unwrap();
+            let name = "add &lt;b&gt;x&lt;/b&gt;&amp;&lt;img src=&apos;y&apos;&gt;";
+            assert!(text.contains(name), "{program}: {text}");
+            // Else its label may take what is escaped as it is.
+            assert_eq!(program == "kdialog", text.starts_with("<qt>"), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_directory_that_is_no_link_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("n");
+        assert!(!is_directory(&place));
+        std::fs::write(&place, "[Desktop Entry]").unwrap();
+        assert!(!is_directory(&place));
+        std::fs::remove_file(&place).unwrap();
+        std::os::unix::fs::symlink(dir.path(), &place).unwrap();
+        assert!(!is_directory(&place));
+        assert!(is_directory(dir.path()));
     }
 }

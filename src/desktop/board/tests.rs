@@ -257,6 +257,18 @@ fn more_conflicts_than_a_screen_holds_share_a_card() {
 }
 
 #[test]
+fn conflicts_beyond_all_measure_are_not_remembered() {
+    let (mut board, mut last) = (board(Notify::Steps), 0);
+    let copies: Vec<_> = (0..1_500).map(|n| copy(&format!("f{n}"))).collect();
+    board.tell(at(0), KEY, &Tell::Conflict(copies));
+    let said = serve(&mut board, at(0), &mut last);
+    assert!(
+        said[4].starts_with("+5 Sync: 996 more conflicts"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn what_a_person_closed_comes_again_only_with_something_new() {
     let (mut board, mut last) = (board(Notify::Steps), 0);
     board.tell(at(0), KEY, &committed("1", "a"));

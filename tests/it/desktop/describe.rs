@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use autosync::clock;
+use autosync::{clock, process};
 
 use super::server::{Desk, Shown};
 use super::{at, program};
@@ -128,6 +128,34 @@ fn who_closes_the_question_or_says_nothing_lets_the_push_go() {
         assert!(clock::now().since(before) < Duration::from_secs(15));
         assert_eq!(subject(&pair.laptop), "laptop: note");
     }
+}
+
+#[test]
+fn a_question_that_nobody_answers_ends_with_the_agent() {
+    let desk = Desk::new();
+    let mut host = at(&desk, "laptop", ASK);
+    let root = host.sandbox.root().to_owned();
+    let (pipe, pid) = (root.join("never"), root.join("pid"));
+    let script = format!(
+        "mkfifo {0} && echo $$ >{1}.new && mv {1}.new {1} && exec cat {0}",
+        pipe.display(),
+        pid.display()
+    );
+    program(&mut host, "ask-me", &script);
+    let mut pair = pair(&desk, host);
+    let shown = edited(&desk, &pair, "one");
+    desk.click(shown.id, "describe");
+    pair.laptop.until("the question", |_| pid.exists());
+    let asking: i32 = std::fs::read_to_string(&pid)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let start = process::start_time(asking).unwrap();
+    pair.laptop.stop();
+    pair.server.until("the end of the question", |_| {
+        !process::lives(asking, start, &process::boot_id())
+    });
 }
 
 #[test]
