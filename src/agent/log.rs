@@ -16,7 +16,10 @@ pub(super) fn log(folder: &str, tell: &Tell) {
     match tell {
         Tell::Committed(made) => tracing::info!(folder, "committed {}", made.summary),
         Tell::Pushed(commit) => tracing::info!(folder, "pushed {}", commit.short()),
-        Tell::Arrived { hosts, .. } => tracing::info!(folder, "{} have it", hosts.join(", ")),
+        Tell::Arrived { hosts, .. } => {
+            let has = if hosts.len() == 1 { "has" } else { "have" };
+            tracing::info!(folder, "{} {has} it", hosts.join(", "));
+        }
         Tell::Received { host, count, .. } => {
             let from = host.as_deref().unwrap_or("the hub");
             let files = if *count == 1 { "file" } else { "files" };

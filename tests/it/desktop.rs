@@ -8,7 +8,7 @@ use crate::support::Sandbox;
 use crate::support::host::{Host, Pair};
 
 mod describe;
-mod server;
+pub(crate) mod server;
 
 use server::{Asked, Bus, Desk, Shown};
 

@@ -13,8 +13,10 @@ use autosync::process::{self, Patience};
 use rustix::process::Signal;
 
 use super::end::{agent, notice, on_each, on_one, push};
+use super::proxy::Proxy;
 use super::raw::Raw;
 use super::server::{PASSWORD, Server};
+use crate::desktop::server::Desk;
 use crate::support::host::{Host, PATIENCE, below};
 
 /// Two hosts with a hub beside the first.
@@ -78,20 +80,24 @@ impl Pair {
 
     /// Starts both with this configuration; returns when both hear.
     fn start(text: &str) -> Self {
-        let mut pair = Self::ready();
-        for host in [&mut pair.laptop, &mut pair.office] {
+        Self::ready().started(text)
+    }
+
+    /// The same with these two.
+    fn started(mut self, text: &str) -> Self {
+        for host in [&mut self.laptop, &mut self.office] {
             configure(host, text);
             host.start();
             is(host, "online");
         }
-        pair.quiet();
+        self.quiet();
         // Each has been heard by the other.
-        for (host, other) in [(&pair.laptop, "office"), (&pair.office, "laptop")] {
+        for (host, other) in [(&self.laptop, "office"), (&self.office, "laptop")] {
             host.until("the other host is seen", |host| {
                 bell(host).peers.iter().any(|peer| peer.host == other)
             });
         }
-        pair
+        self
     }
 
     /// Waits until both are at the hub's commit.
@@ -282,6 +288,60 @@ fn with_a_wrong_password_the_agent_says_so_and_goes_on_by_polls() {
             host.signal(Signal::HUP);
             is(host, "online");
         }
+    });
+}
+
+#[test]
+fn the_desktop_says_who_has_a_push_and_what_is_wrong_with_the_account() {
+    let name = "the_desktop_says_who_has_a_push_and_what_is_wrong_with_the_account";
+    on_one(name, |make| {
+        let server = Server::shared(make);
+        let user = server.account();
+        let desk = Desk::new();
+        let mut pair = Pair::ready();
+        let address = &desk.bus.address;
+        pair.laptop.sandbox.set("DBUS_SESSION_BUS_ADDRESS", address);
+        let right = config("1h", "", &account(server, &user, &inline()));
+        let pair = pair.started(&right);
+        pair.laptop.write("notes.txt", "new\n");
+        let shown = desk.shows(|shown| shown.title == "Sync: office has it");
+        assert_ne!(shown.replaces, 0, "{shown:?}");
+        assert_eq!(shown.body, "notes.txt");
+
+        let wrong = account(server, &user, "password = \"wrong-horse\"");
+        configure(&pair.laptop, &config("1h", "", &wrong));
+        pair.laptop.signal(Signal::HUP);
+        let problem = desk.shows(|shown| shown.title.contains("refused the name or the password"));
+        assert_eq!((problem.replaces, problem.urgency), (0, 2), "{problem:?}");
+        configure(&pair.laptop, &right);
+        pair.laptop.signal(Signal::HUP);
+        desk.closes(problem.id);
+    });
+}
+
+#[test]
+fn after_a_suspend_a_connection_that_is_dead_is_made_anew_at_once() {
+    let name = "after_a_suspend_a_connection_that_is_dead_is_made_anew_at_once";
+    on_one(name, |make| {
+        let server = Server::shared(make);
+        let proxy = Proxy::to(server.port);
+        let port = format!("127.0.0.1:{}", server.port);
+        let way = account(server, &server.account(), &inline());
+        let way = way.replace(&port, &format!("127.0.0.1:{}", proxy.port));
+        let mut pair = Pair::ready();
+        let asleep = pair.laptop.sandbox.root().join("asleep");
+        let named = asleep.to_str().unwrap();
+        pair.laptop.sandbox.set("AUTOSYNC_TEST_ASLEEP", named);
+        configure(&pair.laptop, &config("1h", "", &way));
+        pair.laptop.start();
+        is(&pair.laptop, "online");
+        proxy.freeze();
+        // Without a suspend this takes more than a minute to be noticed.
+        fs::write(&asleep, "3600\n").unwrap();
+        pair.laptop
+            .until("it is doubted", |host| bell(host).state != "online");
+        proxy.thaw();
+        is(&pair.laptop, "online");
     });
 }
 
