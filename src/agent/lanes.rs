@@ -381,6 +381,7 @@ fn network_lane(
 ) {
     let mut known: Option<(Place, Remote)> = None;
     let (mut identified, mut asked) = (false, false);
+    let mut refused_notes = None;
     let open = || -> Result<Option<(Place, Remote)>, RepoError> {
         let place = Place::open(settings.clone())?;
         let Some(remote) = Remote::of(&place)? else {
@@ -435,11 +436,19 @@ fn network_lane(
                     Event::Pushed(pushed)
                 }
                 Job::Notes => {
-                    let done = notes::exchange(place, remote, &terms);
-                    if let Err(error) = &done {
-                        tracing::info!(%error, "the notes could not be brought together");
+                    let done = notes::exchange(place, remote, &mut refused_notes, &terms)
+                        .map_err(|error| error.trouble());
+                    match &done {
+                        Ok(()) => {}
+                        Err(why) if why.code == Code::Declined => {
+                            tracing::warn!("the notes stay here: {}", why.message);
+                        }
+                        Err(why) => {
+                            let why = &why.message;
+                            tracing::info!("the notes could not be brought together: {why}");
+                        }
                     }
-                    Event::NotesExchanged(done.map_err(|error| error.trouble()))
+                    Event::NotesExchanged(done)
                 }
                 Job::Recover
                 | Job::Snapshot { .. }

@@ -1,15 +1,16 @@
 //! A person's words for a commit: as its message while nobody has it, else as a note beside it.
 //!
 //! Invariants:
-//! 1. A commit that a push was ever begun for is never reworded: the hub may have it whatever the
-//!    answer was.
-//! 2. A push waits for an answer at most [`PATIENCE`], and only that of a lone commit.
+//! 1. A commit that was there when a push was begun is never reworded: the hub may have it whatever
+//!    the answer was. So only what was made here since then is.
+//! 2. What a person typed is put down or said again, never dropped.
+//! 3. A push waits for an answer at most [`PATIENCE`], and only that of a lone commit.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::action::{Job, Trigger};
-use super::event::{Described, Recovery};
+use super::action::{Action, Job, Tell, Trigger};
+use super::event::{Code, Described, Recovery, Trouble};
 use super::lanes::TreeWork;
 use super::receiving::Receiving;
 use super::timer::{Moment, Site, Timer};
@@ -30,8 +31,8 @@ pub(super) struct Describing {
     answers: VecDeque<(ObjectId, String)>,
     /// What reworded commits were and are.
     renamed: VecDeque<(ObjectId, ObjectId)>,
-    /// The commit that a push was begun for last.
-    tried: Option<ObjectId>,
+    /// The commit that was made here since the last push was begun: no hub can have it from us.
+    fresh: Option<ObjectId>,
     /// The notes here and on the hub are to be brought together.
     pub(super) notes: bool,
 }
@@ -55,6 +56,7 @@ impl Engine {
     /// Lets the push of a new commit wait for its message, if it is asked for and the commit is
     /// alone. To be called before it is the tip.
     pub(super) fn ask_for_words(&mut self, now: Moment, commit: ObjectId) {
+        self.describing.fresh = Some(commit);
         let by_itself = matches!(
             self.lanes.tree(),
             Some(TreeWork::Snapshot(flight)) if flight.trigger != Trigger::Merge
@@ -83,10 +85,19 @@ impl Engine {
         if self.describing.asked == Some(commit) {
             self.ask_no_more();
         }
-        if let Some(message) = message
-            && self.describing.answers.len() < MOST
-        {
+        let Some(message) = message else {
+            return;
+        };
+        if self.describing.answers.len() < MOST {
             self.describing.answers.push_back((commit, message));
+        } else {
+            let trouble = Trouble::new(
+                Code::Internal,
+                Recovery::Retry,
+                "too many other words wait",
+                "",
+            );
+            self.say_again((commit, message), &trouble);
         }
     }
 
@@ -116,7 +127,7 @@ impl Engine {
         let now_called = self.describing.now_called(commit);
         let may_reword = self.tip == Some(now_called)
             && self.tip != self.hub.tip()
-            && self.describing.tried != Some(now_called)
+            && self.describing.fresh == Some(now_called)
             && self.receiving == Receiving::Idle
             && self.made.is_none();
         let work = TreeWork::Reword {
@@ -150,6 +161,7 @@ impl Engine {
                 let surplus = self.describing.renamed.len().saturating_sub(MOST);
                 self.describing.renamed.drain(..surplus);
                 if self.tip == Some(from) {
+                    self.describing.fresh = Some(to);
                     self.unpushed = self.unpushed.saturating_sub(1);
                     self.set_tip(now, to);
                 }
@@ -160,14 +172,28 @@ impl Engine {
                 if trouble.recovery == Recovery::Pause {
                     self.describing.answers.push_front(answer);
                     self.failed(now, Site::Snapshot, trouble);
+                } else {
+                    self.say_again(answer, &trouble);
                 }
             }
         }
     }
 
+    /// Tells a person the words that could not be put down.
+    fn say_again(&mut self, (commit, message): (ObjectId, String), why: &Trouble) {
+        let short = commit.short();
+        let message = format!(
+            "the words \"{message}\" for {short} could not be put down: {}",
+            why.message
+        );
+        let hint = format!("Add them with `git notes --ref=autosync append {short}`.");
+        let trouble = Trouble::new(why.code, why.recovery, message, hint);
+        self.actions.push_back(Action::Tell(Tell::Problem(trouble)));
+    }
+
     /// Notes that a push begins.
-    pub(super) fn note_push(&mut self, commit: ObjectId) {
-        self.describing.tried = Some(commit);
+    pub(super) fn note_push(&mut self) {
+        self.describing.fresh = None;
         self.ask_no_more();
     }
 

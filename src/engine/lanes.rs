@@ -306,7 +306,7 @@ impl Engine {
 
     fn run_push(&mut self, commit: ObjectId) {
         self.bell.know(commit);
-        self.note_push(commit);
+        self.note_push();
         self.lanes.network = Some(NetworkWork::Push { commit });
         self.actions.push_back(Action::Run(Job::Push { commit }));
     }

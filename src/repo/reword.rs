@@ -65,8 +65,8 @@ pub(super) fn describe(
     })
 }
 
-/// Writes the commit with another first line. Returns `None` if it is not one of ours, or the
-/// first of all: by that one a folder is known.
+/// Writes the commit with another first line. Returns `None` if it is not one of ours, is signed,
+/// or is the first of all: by that one a folder is known.
 fn reworded(place: &Place, commit: ObjectId, message: &str) -> Result<Option<ObjectId>, RepoError> {
     let old = place.objects.commit(commit)?;
     if old.parents.len() != 1 || old.trailers("Autosync-Host").is_empty() {
@@ -79,6 +79,13 @@ fn reworded(place: &Place, commit: ObjectId, message: &str) -> Result<Option<Obj
     let Some(header) = header.filter(|at| raw.get(*at..) == Some(&old.message[..])) else {
         return Ok(None);
     };
+    // The signature is of the old words.
+    let is_signed = raw[..header]
+        .split(|byte| *byte == b'\n')
+        .any(|line| line.starts_with(b"gpgsig"));
+    if is_signed {
+        return Ok(None);
+    }
     let below = old.message.iter().position(|byte| *byte == b'\n');
     let mut new = raw[..header].to_vec();
     new.extend_from_slice(message.as_bytes());

@@ -150,3 +150,52 @@ fn notes_are_made_and_brought_together_one_after_the_other() {
     folder.event(Event::NotesExchanged(Ok(())));
     assert_eq!(folder.jobs(), [reword(2, false)]);
 }
+
+#[test]
+fn what_was_part_of_a_push_is_never_reworded_whatever_was_pushed_later() {
+    let mut folder = quiet();
+    folder.edit(2, "a");
+    answered(&mut folder, 2, None);
+    assert_eq!(folder.jobs(), [push(2)]);
+    folder.event(Event::Pushed(Pushed::Failed(unreachable())));
+    folder.rung(9);
+    folder.pass(1_000);
+    folder.fetched(9);
+    folder.event(Event::Merged(Merged::Created {
+        commit: oid(10),
+        copies: vec![],
+    }));
+    folder.pass(60_000);
+    let jobs = folder.jobs();
+    assert!(jobs.contains(&push(10)), "{jobs:?}");
+    folder.event(Event::Pushed(Pushed::Rejected));
+    folder.actions();
+    answered(&mut folder, 2, Some("why"));
+    let jobs = folder.jobs();
+    assert!(jobs.contains(&reword(2, false)), "{jobs:?}");
+}
+
+#[test]
+fn words_that_cannot_be_put_down_are_said_again() {
+    let mut folder = quiet();
+    folder.edit(2, "a");
+    answered(&mut folder, 2, Some("why"));
+    assert_eq!(folder.jobs(), [reword(2, true)]);
+    let full = Trouble::new(Code::DiskFull, Recovery::Hold, "the disk is full", "");
+    folder.event(Event::Described(Described::Blocked(full)));
+    let tells = folder.tells();
+    let [Tell::Problem(trouble)] = &tells[..] else {
+        panic!("{tells:?}");
+    };
+    assert!(trouble.message.contains("\"why\""), "{trouble:?}");
+    assert!(trouble.message.contains("the disk is full"), "{trouble:?}");
+
+    let mut folder = quiet();
+    folder.edit(2, "a");
+    folder.event(Event::Asked(Request::Pause(None)));
+    folder.actions();
+    for _ in 0..17 {
+        answered(&mut folder, 2, Some("why"));
+    }
+    assert_eq!(folder.tells().len(), 1, "what is too much is said");
+}

@@ -2,13 +2,15 @@
 //!
 //! Invariants:
 //! 1. Notes that were made meanwhile, here or there, are not overwritten: it is begun again.
-//! 2. What was put together is ours only when the hub has it. So no two hosts put the same notes
+//! 2. What was put together is ours only when the hub has it, or wants nothing of ours. So no two hosts put the same notes
 //!    together in two ways, and what is said once stays said once.
 //!
 //! Nothing is asked of git while neither side has any, and of a hub on a path not even then if
 //! both are equal. Absent: the branch; notes move by themselves.
 
+use super::said::{self, Verdict};
 use super::{FETCHED, Kind, Remote, SILENCE, Terms, connected_command, refusal, run};
+use crate::engine::event::Code;
 use crate::fault;
 use crate::git::objects::Objects;
 use crate::git::{Git, GitError, hub, refs};
@@ -17,7 +19,15 @@ use crate::repo::notes::{self, NOTES, TRIES};
 use crate::repo::{Place, RepoError};
 
 /// Brings the notes here and on the hub together.
-pub fn exchange(place: &Place, remote: &Remote, terms: &Terms<'_>) -> Result<(), RepoError> {
+///
+/// `refused` is which notes of ours the hub did not want: they are not pushed again until there is
+/// another of ours. Errors once with what it said.
+pub fn exchange(
+    place: &Place,
+    remote: &Remote,
+    refused: &mut Option<ObjectId>,
+    terms: &Terms<'_>,
+) -> Result<(), RepoError> {
     for _ in 0..TRIES {
         let ours = notes::read(place)?;
         let theirs = on_hub(place, remote, terms)?;
@@ -33,10 +43,20 @@ pub fn exchange(place: &Place, remote: &Remote, terms: &Terms<'_>) -> Result<(),
             (Some(ours), Some(theirs)) => notes::together(place, ours, theirs)?,
         };
         fault::at("N1.together");
-        let is_given = theirs == Some(wanted) || give(place, remote, terms, wanted)?;
-        let is_taken = is_given
-            && (ours == Some(wanted)
-                || refs::swap(&place.git, &place.objects, NOTES, ours, wanted)?);
+        let keeps_to_itself = ours.is_some() && ours == *refused;
+        let verdict = if theirs == Some(wanted) || keeps_to_itself {
+            Verdict::Done
+        } else {
+            give(place, remote, terms, wanted)?
+        };
+        let not_wanted = match verdict {
+            Verdict::Done => None,
+            Verdict::Behind => continue,
+            Verdict::Refused(trouble) if trouble.code == Code::Declined => Some(trouble),
+            Verdict::Refused(trouble) => return Err(RepoError::Blocked(trouble)),
+        };
+        let is_taken =
+            ours == Some(wanted) || refs::swap(&place.git, &place.objects, NOTES, ours, wanted)?;
         if is_taken {
             if theirs.is_some() {
                 notes::show(place)?;
@@ -45,7 +65,10 @@ pub fn exchange(place: &Place, remote: &Remote, terms: &Terms<'_>) -> Result<(),
             if refs::read(&place.git, &place.objects, FETCHED)?.is_some() {
                 refs::set(&place.git, &place.objects, FETCHED, None)?;
             }
-            return Ok(());
+            if keeps_to_itself || not_wanted.is_some() {
+                *refused = Some(wanted);
+            }
+            return not_wanted.map_or(Ok(()), |trouble| Err(RepoError::Blocked(trouble)));
         }
     }
     Ok(())
@@ -97,23 +120,17 @@ fn fetch(place: &Place, remote: &Remote, terms: &Terms<'_>) -> Result<(), RepoEr
     Ok(())
 }
 
-/// Pushes our notes. Returns whether the hub took them: else somebody else was first.
+/// Pushes our notes.
 fn give(
     place: &Place,
     remote: &Remote,
     terms: &Terms<'_>,
     ours: ObjectId,
-) -> Result<bool, RepoError> {
+) -> Result<Verdict, RepoError> {
     let mut command = connected_command(place, remote, terms, "push");
     command.args(["--porcelain", "--no-signed", "--"]);
     command.args([&remote.url, &format!("{ours}:{NOTES}")]);
     let (done, words) = run(&mut command, SILENCE, "notes", terms)?;
-    if done.status.success() {
-        return Ok(true);
-    }
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    if said.lines().any(|line| line.starts_with('!')) {
-        return Ok(false);
-    }
-    Err(RepoError::Blocked(refusal::trouble(&remote.public, &words)))
+    let success = done.status.success();
+    Ok(said::verdict(remote, NOTES, success, &done.stdout, &words))
 }

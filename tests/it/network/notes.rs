@@ -1,5 +1,9 @@
 //! Notes of several hosts meet on a hub.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use autosync::engine::event::Code;
 use autosync::fault;
 use autosync::names::ObjectId;
 use autosync::repo::network::notes;
@@ -19,7 +23,7 @@ fn said(host: &Clone, commit: ObjectId) -> String {
 }
 
 fn meet(host: &Clone) {
-    notes::exchange(&host.place, &host.remote, &host.terms(&|_| {})).unwrap();
+    notes::exchange(&host.place, &host.remote, &mut None, &host.terms(&|_| {})).unwrap();
 }
 
 /// Brings the notes together while somebody does this, once, at this step.
@@ -150,4 +154,42 @@ fn a_note_that_was_taken_back_stays_away_and_many_notes_are_found_by_git() {
         assert_eq!(list.lines().count(), many.len() + 1);
         assert_eq!(said(host, second), "two\n\nmore");
     }
+}
+
+#[test]
+fn a_hub_that_wants_no_notes_is_asked_once_for_each_note_of_ours() {
+    let world = world();
+    let [first, second] = commits(&world);
+    let hook = world.hub.join("hooks/pre-receive");
+    fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    fs::write(&hook, "#!/bin/sh\necho asked >>asked\nexit 1\n").unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let asked = || fs::read_to_string(world.hub.join("asked")).map_or(0, |all| all.lines().count());
+    let mut refused = None;
+    let mut meet_refused = || {
+        let (a, progress) = (&world.a, |_| {});
+        let done = notes::exchange(&a.place, &a.remote, &mut refused, &a.terms(&progress));
+        done.map_err(|error| error.trouble().code)
+    };
+    say(&world.a, first, "one");
+    assert_eq!(meet_refused(), Err(Code::Declined));
+    assert_eq!(meet_refused(), Ok(()));
+    assert_eq!(asked(), 1);
+    // What others say comes all the same, and is no reason to try again.
+    say(&world.b, second, "of b");
+    fs::rename(&hook, hook.with_extension("off")).unwrap();
+    meet(&world.b);
+    fs::rename(hook.with_extension("off"), &hook).unwrap();
+    assert_eq!(meet_refused(), Ok(()));
+    assert_eq!(meet_refused(), Ok(()));
+    assert_eq!(said(&world.a, second), "of b");
+    assert_eq!(asked(), 1);
+    say(&world.a, first, "two");
+    assert_eq!(meet_refused(), Err(Code::Declined));
+    assert_eq!(asked(), 2);
+    fs::remove_file(&hook).unwrap();
+    say(&world.a, first, "three");
+    assert_eq!(meet_refused(), Ok(()));
+    meet(&world.b);
+    assert_eq!(said(&world.b, first), "one\n\ntwo\n\nthree");
 }
