@@ -33,6 +33,10 @@ const UNREACHABLE: &[(&str, &str)] = &[
         "only for who describes a commit; `desktop::describe` kills there",
     ),
     (
+        "N0.asked",
+        "only for who describes a commit; `desktop::describe` kills there",
+    ),
+    (
         "N1.together",
         "only for who describes a commit; `desktop::describe` kills there",
     ),

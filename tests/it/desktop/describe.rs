@@ -185,6 +185,8 @@ fn a_kill_while_a_commit_is_described_leaves_the_old_or_the_new_one() {
         ("S8.index#2", ASK, false),
         ("S8.branch#2", ASK, true),
         ("R2.moved", ASK, true),
+        // Once at the start, and once for the note.
+        ("N0.asked#2", CLICK, false),
         ("N1.together", CLICK, false),
     ] {
         let desk = Desk::new();
