@@ -12,6 +12,7 @@ mod demo;
 mod desktop;
 mod durable;
 mod fanout;
+mod faults;
 mod git_bench;
 mod network;
 mod offline;

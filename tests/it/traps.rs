@@ -650,16 +650,15 @@ fn variables_of_another_git_do_not_reach_us() {
     }
 }
 
-/// Returns whether a test of this name, `module::name`, exists.
-fn exists(test: &str) -> bool {
+/// Returns whether a test of this name, `module::name`, exists: here, or beside the code.
+pub(crate) fn exists(test: &str) -> bool {
     let (module, name) = test.rsplit_once("::").unwrap();
-    let file = format!(
-        "{}/tests/it/{}.rs",
-        env!("CARGO_MANIFEST_DIR"),
-        module.replace("::", "/")
-    );
-    let text = fs::read_to_string(&file).unwrap_or_default();
-    text.contains(&format!("#[test]\nfn {name}()"))
+    let module = module.replace("::", "/");
+    ["tests/it", "src"].iter().any(|place| {
+        let file = format!("{}/{place}/{module}.rs", env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        text.contains(&format!("#[test]\nfn {name}()"))
+    })
 }
 
 #[test]
