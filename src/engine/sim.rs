@@ -1,72 +1,52 @@
 //! The model simulation: engines as they are built, on hosts, trees and a hub that are models.
 //!
-//! Applies are done in steps with the user at work between any two, notices get lost, doubled
-//! and late, links go down, agents are killed at any moment. Then everything is mended, and the
-//! oracle asks: do all hosts agree, is anything lost, does it stay quiet?
+//! Jobs are done in steps with the users at work between any two; notices get lost, doubled, late
+//! and out of order; links go down, disks are full, agents are killed at any moment and machines
+//! sleep for a week. Then everything is mended, and the oracle asks: do all hosts agree, is
+//! anything lost, does it stay quiet?
 //!
 //! The oracle is causal. Every line that a user writes carries a token of its own, and a token
 //! may leave the tree only through somebody who had it before their eyes, through a clean
-//! merge, or into a conflict copy.
+//! merge, or into a conflict copy; and what was committed once stays in the history.
 //!
-//! Invariant: a run is decided by its plan and its seed alone.
+//! Invariants:
+//! 1. A run is decided by its plan alone.
+//! 2. No clock of a host decides anything about contents: with clocks that are years off a plan
+//!    runs the same.
+//!
+//! Absent: what only a disk can do. How files are read and exchanged is tested on real ones.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::action::Action;
+use super::action::{Action, Lane, Tell};
 use super::event::{Event, RescanWhy};
 use super::notice::{Circle, Notice};
+use super::settle::Windows;
 use super::timer::Moment;
-use super::{Engine, Settings};
+use super::{Engine, PushWindows, Settings};
+use crate::names::ObjectId;
+
+mod apply;
 mod cases;
 mod history;
 mod host;
+mod oracle;
+mod plan;
 mod repo;
+mod runner;
+mod tree;
+mod user;
 
 use history::Mutant;
 use host::{Host, Shared};
+use plan::{Op, Plan, Strike, Turn};
 
-/// What a user, or fate, does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Op {
-    /// Writes one line of a file; line 3 is the whole file.
-    Write {
-        file: usize,
-        line: usize,
-    },
-    /// The same, but the file stays open for writing.
-    WriteOpen {
-        file: usize,
-        line: usize,
-    },
-    /// Closes every open file.
-    Close,
-    Delete {
-        file: usize,
-    },
-    Rename {
-        file: usize,
-        to: usize,
-    },
-    /// Commits with their own git.
-    Commit,
-    /// Begins or ends a rebase.
-    Rebase,
-    /// The agent is killed and started again after a while.
-    Kill,
-    /// The link to the hub goes down or comes back.
-    Link,
-    /// The watcher loses events and says so.
-    Overflow,
-}
+/// What the hosts are called.
+const HOSTS: [&str; 4] = ["laptop", "server", "phone", "desk"];
 
-/// One operation, how long after the one before it comes, and on which host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Turn {
-    wait: u64,
-    host: usize,
-    op: Op,
-}
+/// So long a machine sleeps, by its own clock.
+const SLEEP: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// What is on its way.
 #[derive(Debug, Clone)]
@@ -76,7 +56,24 @@ enum Item {
     StepNet(usize, u32),
     Watched(usize, u32),
     Ring(usize, Notice),
+    Answer(usize, u32, ObjectId),
     Start(usize),
+    Wake(usize),
+}
+
+impl Item {
+    fn host(&self) -> usize {
+        match self {
+            Self::Turn(host, _)
+            | Self::StepTree(host, _)
+            | Self::StepNet(host, _)
+            | Self::Watched(host, _)
+            | Self::Ring(host, _)
+            | Self::Answer(host, _, _)
+            | Self::Start(host)
+            | Self::Wake(host) => *host,
+        }
+    }
 }
 
 /// The whole model.
@@ -85,44 +82,67 @@ struct World {
     shared: Shared,
     hosts: Vec<Host>,
     items: BTreeMap<(Moment, u64), Item>,
+    /// What arrives at machines that sleep, when they wake.
+    late_items: Vec<Item>,
     next_item: u64,
-    /// How many notices of a hundred are lost.
     lossy: u64,
-    trace: Vec<String>,
+    late: u64,
+    words: bool,
     announced: usize,
-    /// How many steps of jobs were done, and what happens just before a certain one.
+    /// How many steps of jobs were done, and what happens just before some of them.
     steps: usize,
-    strike: Option<(usize, usize, Op)>,
+    strikes: Vec<Strike>,
+    /// What engines were told and said, if somebody wants to know.
+    trace: Option<Vec<String>>,
 }
 
-/// The names that users write to; more exist once there are conflict copies.
-const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-
 impl World {
-    fn new(seed: u64, hosts: usize, lossy: u64, mutant: Mutant) -> Self {
-        let names = ["laptop", "server", "phone"];
+    fn new(plan: &Plan, mutant: Mutant) -> Self {
+        let mut settings = Settings {
+            maintain_commits: 6,
+            ask: plan.words,
+            notes: plan.words,
+            ..Settings::default()
+        };
+        if plan.prompt {
+            settings.settle = Windows {
+                quiet: Duration::ZERO,
+                ..settings.settle
+            };
+            settings.push = PushWindows {
+                quiet: Duration::ZERO,
+                ..settings.push
+            };
+        }
+        let host = |number: usize| {
+            let host = HOSTS[number].to_owned();
+            Host::new(
+                number,
+                Settings {
+                    host,
+                    ..settings.clone()
+                },
+            )
+        };
         let mut world = Self {
             now: Moment::default(),
-            hosts: names[..hosts]
-                .iter()
-                .map(|name| {
-                    Host::new(Settings {
-                        host: (*name).to_owned(),
-                        maintain_commits: u32::MAX,
-                        ..Settings::default()
-                    })
-                })
-                .collect(),
+            hosts: (0..plan.hosts).map(host).collect(),
             items: BTreeMap::new(),
+            late_items: Vec::new(),
             next_item: 0,
-            lossy,
-            trace: Vec::new(),
+            lossy: plan.lossy,
+            late: plan.late,
+            words: plan.words,
             announced: 0,
             steps: 0,
-            strike: None,
-            shared: Shared::new(seed, mutant),
+            strikes: plan.strikes.clone(),
+            trace: None,
+            shared: Shared::new(plan.seed, mutant),
         };
-        for host in 0..hosts {
+        world
+            .strikes
+            .sort_by_key(|strike| std::cmp::Reverse(strike.step));
+        for host in 0..plan.hosts {
             world.send_in(0, 5, Item::Start(host));
         }
         world
@@ -131,88 +151,111 @@ impl World {
     /// Sends something that arrives between `least` and `most` milliseconds from now.
     fn send_in(&mut self, least: u64, most: u64, item: Item) {
         let wait = self.shared.rng.u64(least..=most);
-        self.next_item += 1;
-        let at = self.now + Duration::from_millis(wait);
-        self.items.insert((at, self.next_item), item);
+        self.send_at(self.now + Duration::from_millis(wait), item);
     }
 
-    /// Returns when the next thing happens.
-    fn next(&self) -> Option<Moment> {
-        let timeouts = self
-            .hosts
-            .iter()
-            .filter_map(|host| host.engine.as_ref()?.poll_timeout());
-        let item = self.items.keys().next().map(|key| key.0);
-        timeouts.chain(item).min()
+    fn send_at(&mut self, at: Moment, item: Item) {
+        self.next_item += 1;
+        self.items.insert((at, self.next_item), item);
     }
 
     /// Goes on until then.
     fn run_until(&mut self, end: Moment) {
-        while let Some(next) = self.next()
-            && next <= end
-        {
+        loop {
+            let timeouts = self.hosts.iter().enumerate();
+            let timeouts = timeouts.filter_map(|(at, host)| Some((host.timeout?, at)));
+            let timeout = timeouts.min();
+            let item = self.items.keys().next().map(|key| key.0);
+            let next = timeout.map(|it| it.0).into_iter().chain(item).min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                break;
+            };
             self.now = self.now.max(next);
-            if let Some(entry) = self.items.first_entry()
-                && entry.key().0 <= self.now
-            {
-                let item = entry.remove();
+            self.shared.now = self.now;
+            if item.is_some_and(|at| at <= self.now) {
+                let (_, item) = self.items.pop_first().unwrap();
                 self.arrive(item);
-            } else {
-                for host in 0..self.hosts.len() {
-                    if let Some(engine) = &mut self.hosts[host].engine
-                        && engine.poll_timeout().is_some_and(|at| at <= self.now)
-                    {
-                        engine.handle_timeout(self.now);
-                        self.carry_out(host);
-                    }
+            } else if let Some((_, host)) = timeout {
+                let now = self.clock(host);
+                if let Some(engine) = &mut self.hosts[host].engine {
+                    engine.handle_timeout(now);
+                    self.carry_out(host);
                 }
             }
         }
         self.now = end;
+        self.shared.now = end;
     }
 
     fn run_for(&mut self, seconds: u64) {
         self.run_until(self.now + Duration::from_secs(seconds));
     }
 
+    /// What time it is for the agent of a host.
+    fn clock(&self, host: usize) -> Moment {
+        self.now + self.hosts[host].ahead.0
+    }
+
     fn arrive(&mut self, item: Item) {
+        let host = item.host();
+        if self.hosts[host].asleep && !matches!(item, Item::Wake(_)) {
+            // What others ring for is gone; the rest goes on where it stood.
+            if !matches!(item, Item::Ring(..)) || self.shared.rng.bool() {
+                self.late_items.push(item);
+            }
+            return;
+        }
         if matches!(item, Item::StepTree(..) | Item::StepNet(..)) {
             self.steps += 1;
-            if let Some((_, host, op)) = self.strike.take_if(|strike| strike.0 + 1 == self.steps) {
-                self.turn(host, op);
+            while self.strikes.last().is_some_and(|it| it.step < self.steps) {
+                if let Some(strike) = self.strikes.pop() {
+                    self.turn(strike.host % self.hosts.len(), strike.op);
+                }
             }
         }
+        if self.hosts[host].asleep && !matches!(item, Item::Wake(_)) {
+            self.late_items.push(item);
+            return;
+        }
+        let life = self.hosts[host].life;
         match item {
-            Item::Turn(host, op) => self.turn(host, op),
-            Item::Start(host) => self.start(host),
-            Item::StepTree(host, life) if self.hosts[host].life == life => {
-                let others = self.hosts.iter().enumerate();
-                self.shared.in_trees = others
-                    .filter(|(at, _)| *at != host)
-                    .flat_map(|(_, other)| other.tree.values().flatten().copied())
-                    .collect();
+            Item::Turn(_, op) => self.turn(host, op),
+            Item::Start(_) => self.start(host),
+            Item::Wake(_) => self.wake(host),
+            Item::Ring(_, notice) => {
+                if self.hosts[host].bell {
+                    self.tell(host, Some(Event::Noticed(notice, Circle::Own)));
+                }
+            }
+            Item::StepTree(_, of) | Item::StepNet(_, of) | Item::Watched(_, of) if of != life => {}
+            Item::StepTree(..) => {
                 let event = self.hosts[host].step_tree(&mut self.shared);
+                self.judge_suspects(host);
                 self.after_watch(host);
                 if self.hosts[host].tree_run.is_some() {
                     self.send_in(1, 30, Item::StepTree(host, life));
                 }
                 self.tell(host, event);
             }
-            Item::StepNet(host, life) if self.hosts[host].life == life => {
+            Item::StepNet(..) => {
                 let event = self.hosts[host].step_net(&mut self.shared);
                 if self.hosts[host].net_run.is_some() {
                     self.send_in(1, 60, Item::StepNet(host, life));
                 }
                 self.tell(host, event);
             }
-            Item::Watched(host, life) if self.hosts[host].life == life => {
+            Item::Watched(..) => {
                 let changes = std::mem::take(&mut self.hosts[host].watched);
                 if !changes.is_empty() {
                     self.tell(host, Some(Event::Changed(changes)));
                 }
             }
-            Item::Ring(host, notice) => self.tell(host, Some(Event::Noticed(notice, Circle::Own))),
-            Item::StepTree(..) | Item::StepNet(..) | Item::Watched(..) => {}
+            Item::Answer(_, of, commit) => {
+                if of == life {
+                    let message = Some("what it is about".to_owned());
+                    self.tell(host, Some(Event::Answered { commit, message }));
+                }
+            }
         }
     }
 
@@ -220,25 +263,54 @@ impl World {
         if self.hosts[host].engine.is_none() {
             let seed = self.shared.rng.u64(..);
             let settings = self.hosts[host].settings.clone();
-            self.hosts[host].engine = Some(Engine::new(settings, seed, self.now));
+            let now = self.clock(host);
+            self.hosts[host].engine = Some(Engine::new(settings, seed, now));
             self.carry_out(host);
-            let event = Event::Transport {
-                name: "hub",
-                online: true,
-            };
-            self.tell(host, Some(event));
+            let online = self.hosts[host].bell;
+            self.tell(
+                host,
+                Some(Event::Transport {
+                    name: "hub",
+                    online,
+                }),
+            );
+        }
+    }
+
+    /// A machine wakes up: everything that waited for it goes on, a week later by its own clock.
+    fn wake(&mut self, host: usize) {
+        if std::mem::take(&mut self.hosts[host].asleep) {
+            self.hosts[host].ahead = self.hosts[host].ahead + SLEEP;
+            let (of_host, others) = std::mem::take(&mut self.late_items)
+                .into_iter()
+                .partition(|item| item.host() == host);
+            self.late_items = others;
+            for item in of_host {
+                self.send_at(self.now, item);
+            }
+            self.look_at_timer(host);
+            self.tell(host, Some(Event::Woke));
         }
     }
 
     /// Tells the engine of a host, if it lives.
     fn tell(&mut self, host: usize, event: Option<Event>) {
+        let now = self.clock(host);
         let (Some(event), Some(engine)) = (event, &mut self.hosts[host].engine) else {
             return;
         };
-        self.trace
-            .push(format!("{:?} {host} {event:?}", self.now.0));
-        engine.handle_event(self.now, event);
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:?} {host} {event:?}", self.now.0));
+        }
+        engine.handle_event(now, event);
         self.carry_out(host);
+    }
+
+    fn look_at_timer(&mut self, host: usize) {
+        let host = &mut self.hosts[host];
+        let engine = host.engine.as_ref().filter(|_| !host.asleep);
+        let at = engine.and_then(Engine::poll_timeout);
+        host.timeout = at.map(|at| at - host.ahead.0);
     }
 
     fn carry_out(&mut self, host: usize) {
@@ -248,39 +320,46 @@ impl World {
             .as_mut()
             .and_then(Engine::poll_action)
         {
-            self.trace
-                .push(format!("{:?} {host} {action:?}", self.now.0));
+            if let Some(trace) = &mut self.trace {
+                trace.push(format!("{:?} {host} {action:?}", self.now.0));
+            }
             match action {
                 Action::Run(job) => {
                     let lane = job.lane();
                     self.hosts[host].start(&mut self.shared, job);
                     match lane {
-                        super::action::Lane::Tree => {
+                        Lane::Tree | Lane::Both => {
                             self.send_in(1, 30, Item::StepTree(host, life));
                         }
-                        super::action::Lane::Network => {
-                            self.send_in(1, 60, Item::StepNet(host, life));
-                        }
-                        super::action::Lane::Both => {}
+                        Lane::Network => self.send_in(1, 60, Item::StepNet(host, life)),
                     }
                 }
                 Action::Announce(notice) => self.ring(host, &notice),
+                Action::Tell(Tell::Committed(committed)) if self.words => {
+                    self.send_in(1, 30_000, Item::Answer(host, life, committed.id));
+                }
                 Action::Tell(_) | Action::Confirm(_) => {}
             }
         }
+        self.look_at_timer(host);
     }
 
     /// Carries a notice to everybody else: late, doubled, or not at all.
     fn ring(&mut self, from: usize, notice: &Notice) {
         self.announced += 1;
         let on_hub = |commit| {
+            let number = self.shared.history.number(commit);
             let hub = self.shared.hub;
-            hub.is_some_and(|hub| self.shared.history.contains(hub, commit))
+            hub.is_some_and(|hub| self.shared.history.contains(hub, number))
         };
         if !notice.commit.is_some_and(on_hub) {
             let what = format!("{notice:?} was announced and is not on the hub");
             self.shared.violations.push(what);
         }
+        self.carry(from, notice);
+    }
+
+    fn carry(&mut self, from: usize, notice: &Notice) {
         for host in 0..self.hosts.len() {
             let copies = if self.shared.rng.u64(0..100) < self.lossy {
                 0
@@ -289,7 +368,7 @@ impl World {
             };
             for _ in 0..copies {
                 if host != from {
-                    self.send_in(1, 400, Item::Ring(host, notice.clone()));
+                    self.send_in(1, self.late, Item::Ring(host, notice.clone()));
                 }
             }
         }
@@ -304,56 +383,65 @@ impl World {
     }
 
     fn turn(&mut self, at: usize, op: Op) {
-        let name = |host: &Host, file: usize| {
-            let copies = host.tree.keys().filter(|path| path.contains('('));
-            let names: Vec<String> = NAMES
-                .iter()
-                .map(ToString::to_string)
-                .chain(copies.cloned())
-                .collect();
-            names[file % names.len()].clone()
-        };
-        let host = &mut self.hosts[at];
-        let shared = &mut self.shared;
-        match op {
-            Op::Write { file, line } => {
-                let path = name(host, file);
-                host.write(shared, &path, line);
-            }
-            Op::WriteOpen { file, line } => {
-                let path = name(host, file);
-                host.open.insert(path.clone());
-                host.write(shared, &path, line);
-            }
-            Op::Close => host.close_all(),
-            Op::Delete { file } => {
-                let path = name(host, file);
-                host.delete(shared, &path);
-            }
-            Op::Rename { file, to } => {
-                let (path, to) = (name(host, file), name(host, to));
-                host.rename(shared, &path, &to);
-            }
-            Op::Commit => {
-                if host.user_commit(shared) {
-                    self.tell(at, Some(Event::GitMoved));
-                }
-            }
-            Op::Rebase => {
-                host.rebase = !host.rebase;
-                self.tell(at, Some(Event::GitMoved));
-            }
-            Op::Kill => {
-                host.kill();
-                self.send_in(0, 3_000, Item::Start(at));
-            }
-            Op::Link => host.link = !host.link,
-            Op::Overflow => {
-                host.watched.clear();
-                self.tell(at, Some(Event::Rescan(RescanWhy::Overflow)));
-            }
+        if self.hosts[at].asleep {
+            return;
         }
+        let event = self.hosts[at].user(&mut self.shared, op);
+        self.tell(at, event);
         self.after_watch(at);
+        match op {
+            Op::Kill { down } => {
+                self.hosts[at].kill();
+                self.send_in(0, down, Item::Start(at));
+            }
+            Op::Suspend => {
+                self.hosts[at].asleep = true;
+                self.hosts[at].timeout = None;
+                self.send_in(1, 3_000, Item::Wake(at));
+            }
+            Op::Bell => {
+                self.hosts[at].bell = !self.hosts[at].bell;
+                let online = self.hosts[at].bell;
+                self.tell(
+                    at,
+                    Some(Event::Transport {
+                        name: "hub",
+                        online,
+                    }),
+                );
+            }
+            Op::Prank => {
+                let mut raw = [0xff; 20];
+                raw[4..12].copy_from_slice(&self.shared.rng.u64(..).to_be_bytes());
+                let notice = Notice {
+                    folder: "folder".to_owned(),
+                    branch: "main".to_owned(),
+                    commit: ObjectId::from_bytes(&raw).ok(),
+                    host: "stranger".to_owned(),
+                    sequence: 0,
+                };
+                self.carry(at, &notice);
+            }
+            Op::Write { .. }
+            | Op::WriteOpen { .. }
+            | Op::Close
+            | Op::Chmod { .. }
+            | Op::Symlink { .. }
+            | Op::Swap { .. }
+            | Op::Delete { .. }
+            | Op::DeleteBelow { .. }
+            | Op::DeleteAll
+            | Op::Rename { .. }
+            | Op::RenameDir { .. }
+            | Op::Commit
+            | Op::Rebase
+            | Op::Approve
+            | Op::Sync
+            | Op::Pause
+            | Op::Link
+            | Op::Full
+            | Op::Overflow => {}
+        }
     }
 
     /// Lets the users play their turns.
@@ -362,71 +450,71 @@ impl World {
         let mut at = self.now;
         for turn in turns {
             at = at + Duration::from_millis(turn.wait);
-            self.next_item += 1;
-            let item = Item::Turn(turn.host % self.hosts.len(), turn.op);
-            self.items.insert((at, self.next_item), item);
+            self.send_at(at, Item::Turn(turn.host % self.hosts.len(), turn.op));
         }
         self.run_until(at);
     }
 
-    /// Mends everything: links are up, files closed, agents alive.
+    /// Mends everything: links are up, files closed, disks have room, agents alive.
     fn mend(&mut self) {
-        for host in 0..self.hosts.len() {
-            self.hosts[host].link = true;
-            if std::mem::take(&mut self.hosts[host].rebase) {
-                self.tell(host, Some(Event::GitMoved));
+        self.strikes.clear();
+        while self.hosts.iter().any(|host| host.asleep) {
+            for at in 0..self.hosts.len() {
+                self.wake(at);
             }
-            self.hosts[host].close_all();
-            self.after_watch(host);
-            self.start(host);
+            // What they were about to do when a machine fell asleep, be it to sleep again.
+            self.run_for(1);
+        }
+        for at in 0..self.hosts.len() {
+            self.hosts[at].link = true;
+            for (is_on, op) in [
+                (self.hosts[at].rebase, Op::Rebase),
+                (self.hosts[at].full, Op::Full),
+                (self.hosts[at].paused, Op::Pause),
+                (!self.hosts[at].bell, Op::Bell),
+                (true, Op::Close),
+            ] {
+                if is_on {
+                    self.turn(at, op);
+                }
+            }
+            self.start(at);
         }
     }
 
     /// Goes on until every host says that it is synced with what the hub has, or for so many
-    /// seconds.
+    /// seconds. Who is asked for an approval gives it.
     fn run_until_synced(&mut self, seconds: u64) {
-        for _ in 0..seconds * 2 {
+        for round in 0..seconds * 2 {
             self.run_until(self.now + Duration::from_millis(500));
             let hub = self.shared.hub;
             let synced = |host: &Host| {
                 let engine = host.engine.as_ref();
-                host.head == hub && engine.is_some_and(Engine::is_synced)
+                host.head == hub
+                    && host.bases.is_empty()
+                    && host.held_deletes.is_empty()
+                    && engine.is_some_and(Engine::is_synced)
             };
             if self.hosts.iter().all(synced) && self.items.is_empty() {
                 return;
             }
-        }
-    }
-
-    /// Returns what is wrong with the world after it has been mended and left alone.
-    fn judge(&mut self) -> Vec<String> {
-        let mut wrong = std::mem::take(&mut self.shared.violations);
-        let agreed = self.shared.history.tree(self.shared.hub);
-        for host in &self.hosts {
-            if host.head != self.shared.hub {
-                let (head, hub) = (host.head, self.shared.hub);
-                wrong.push(format!("{} is at {head:?}, the hub at {hub:?}", host.name));
-            }
-            if host.tree != agreed {
-                let tree = &host.tree;
-                wrong.push(format!("{} has {tree:?}, the hub {agreed:?}", host.name));
-            }
-            let synced = host.engine.as_ref().is_some_and(Engine::is_synced);
-            if !synced && self.shared.hub.is_some() {
-                wrong.push(format!("{} does not think that it is synced", host.name));
+            for at in 0..self.hosts.len() {
+                if round % 20 == 10 && self.hosts[at].is_asked() {
+                    self.turn(at, Op::Approve);
+                }
             }
         }
-        for token in &self.shared.written {
-            let alive = agreed.values().any(|lines| lines.contains(token));
-            if !alive && !self.shared.superseded.contains(token) {
-                wrong.push(format!("{token} is lost"));
-            }
-        }
-        wrong
     }
 
     /// Returns how much work was done so far: commits and notices.
     fn work(&self) -> (usize, usize) {
         (self.shared.history.len(), self.announced)
+    }
+
+    /// Asks everybody to look at everything, as after a queue that was full.
+    fn look_everywhere(&mut self) {
+        for host in 0..self.hosts.len() {
+            self.tell(host, Some(Event::Rescan(RescanWhy::Asked)));
+        }
     }
 }

@@ -3,32 +3,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::history::{History, Lines, Mutant, Token, Tree};
-use super::repo::{Base, Journal};
-use crate::engine::action::{Job, Scope};
-use crate::engine::event::{
-    Change, ChangeKind, Code, Event, Fetched, Pushed, Recovery, Snapshotted, Trouble,
-};
+use super::apply::Journal;
+use super::history::{Author, History, Mutant, Number};
+use super::oracle::Ledger;
+use super::repo::{Base, SnapshotRun};
+use super::tree::{Names, Path, Tree};
+use crate::engine::action::{Job, Lane, Scope};
+use crate::engine::event::{Change, Code, Described, Event, Fetched, Pushed, Recovery, Trouble};
+use crate::engine::timer::Moment;
 use crate::engine::{Engine, Settings};
-use crate::names::{ObjectId, RepoPath};
+use crate::names::ObjectId;
 
 /// A tree job under way.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum TreeRun {
     Recover,
     Snapshot(Box<SnapshotRun>),
-    Merge { hub: ObjectId },
-    Apply { target: ObjectId },
-}
-
-/// A snapshot under way.
-#[derive(Debug, Clone)]
-pub(super) struct SnapshotRun {
-    pub(super) todo: Vec<String>,
-    pub(super) seen: BTreeMap<String, Option<Lines>>,
-    pub(super) even_open: BTreeSet<RepoPath>,
-    pub(super) outcome: Snapshotted,
-    pub(super) stored: bool,
+    Merge {
+        hub: ObjectId,
+    },
+    Apply {
+        target: Number,
+        approved: bool,
+    },
+    Reword {
+        commit: ObjectId,
+        may: bool,
+    },
+    /// It has both lanes.
+    Maintain,
 }
 
 /// A network job under way.
@@ -37,28 +40,28 @@ pub(super) enum NetRun {
     /// Asked or not yet, and then what the hub said.
     Fetch {
         asked: bool,
-        answer: Option<ObjectId>,
+        answer: Option<Number>,
     },
     Push {
-        commit: ObjectId,
+        commit: Number,
         answer: Option<bool>,
     },
+    Notes,
 }
 
 /// What is shared by all hosts.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Shared {
+    pub(super) names: Names,
     pub(super) history: History,
-    pub(super) hub: Option<ObjectId>,
+    pub(super) ledger: Ledger,
+    pub(super) hub: Option<Number>,
     pub(super) mutant: Mutant,
     pub(super) rng: fastrand::Rng,
-    next_token: Token,
-    /// Every token that a user wrote.
-    pub(super) written: BTreeSet<Token>,
-    /// Tokens that were overwritten or deleted by somebody who had them before their eyes.
-    pub(super) superseded: BTreeSet<Token>,
-    /// Tokens that are in the tree of another host than the one that makes a step now.
-    pub(super) in_trees: BTreeSet<Token>,
+    /// What time it is, but for the clocks of the hosts.
+    pub(super) now: Moment,
+    /// The commits that snapshots made.
+    pub(super) snapshots: Vec<Number>,
     /// What the oracle saw that must not be.
     pub(super) violations: Vec<String>,
 }
@@ -66,220 +69,195 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(seed: u64, mutant: Mutant) -> Self {
         Self {
+            names: Names::default(),
             history: History::default(),
+            ledger: Ledger::default(),
             hub: None,
             mutant,
             rng: fastrand::Rng::with_seed(seed),
-            next_token: 0,
-            written: BTreeSet::new(),
-            superseded: BTreeSet::new(),
-            in_trees: BTreeSet::new(),
+            now: Moment::default(),
+            snapshots: Vec::new(),
             violations: Vec::new(),
         }
     }
-
-    fn token(&mut self) -> Token {
-        self.next_token += 1;
-        self.written.insert(self.next_token);
-        self.next_token
-    }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Host {
-    pub(super) name: String,
+    pub(super) number: usize,
     pub(super) engine: Option<Engine>,
     pub(super) settings: Settings,
     pub(super) tree: Tree,
-    pub(super) open: BTreeSet<String>,
-    pub(super) head: Option<ObjectId>,
-    pub(super) pending: Option<ObjectId>,
+    pub(super) open: BTreeSet<Path>,
+    pub(super) head: Option<Number>,
+    pub(super) pending: Option<Number>,
     pub(super) journal: Option<Journal>,
-    pub(super) bases: BTreeMap<String, Base>,
-    pub(super) hub_seen: Option<ObjectId>,
+    pub(super) bases: BTreeMap<Path, Base>,
+    /// Deletions that wait for approval.
+    pub(super) held_deletes: BTreeSet<Path>,
+    /// Whether a person let a snapshot, or an apply, pass what the guards hold.
+    pub(super) may_approve: [bool; 2],
+    pub(super) hub_seen: Option<Number>,
     pub(super) tree_run: Option<TreeRun>,
     pub(super) net_run: Option<NetRun>,
     /// Grows with every kill: what was on its way to the one that was killed never arrives.
     pub(super) life: u32,
     pub(super) link: bool,
+    pub(super) bell: bool,
+    pub(super) full: bool,
+    pub(super) asleep: bool,
+    pub(super) paused: bool,
     /// The user is in the middle of a rebase.
     pub(super) rebase: bool,
     /// What the watcher saw and did not say yet.
     pub(super) watched: Vec<Change>,
+    /// How far the agent's clock is ahead of the world's: it goes on while the machine sleeps.
+    pub(super) ahead: Moment,
+    /// How far the wall clock is off, in seconds.
+    pub(super) skew: i64,
+    /// When the engine wants to be called.
+    pub(super) timeout: Option<Moment>,
 }
 
-fn unreachable() -> Trouble {
+pub(super) fn unreachable() -> Trouble {
     let message = "the hub does not answer";
     Trouble::new(Code::HubUnreachable, Recovery::Retry, message, "")
 }
 
 impl Host {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(number: usize, settings: Settings) -> Self {
         Self {
-            name: settings.host.clone(),
+            number,
             engine: None,
             settings,
-            tree: Tree::new(),
+            tree: Tree::default(),
             open: BTreeSet::new(),
             head: None,
             pending: None,
             journal: None,
             bases: BTreeMap::new(),
+            held_deletes: BTreeSet::new(),
+            may_approve: [false; 2],
             hub_seen: None,
             tree_run: None,
             net_run: None,
             life: 0,
             link: true,
+            bell: true,
+            full: false,
+            asleep: false,
+            paused: false,
             rebase: false,
             watched: Vec::new(),
+            ahead: Moment::default(),
+            skew: 0,
+            timeout: None,
         }
     }
 
-    // --- the user ---
-
-    /// The user writes one line of a file, or all of it.
-    pub(super) fn write(&mut self, shared: &mut Shared, path: &str, line: usize) {
-        let old = self.tree.get(path).copied();
-        let mut new = old.unwrap_or_default();
-        for (at, token) in new.iter_mut().enumerate() {
-            if old.is_none() || line >= 3 || at == line {
-                shared.superseded.extend(old.map(|old| old[at]));
-                *token = shared.token();
-            }
-        }
-        self.tree.insert(path.to_owned(), new);
-        let kind = if self.open.contains(path) {
-            ChangeKind::Written
-        } else {
-            ChangeKind::Closed
-        };
-        self.saw(path, kind);
-    }
-
-    pub(super) fn delete(&mut self, shared: &mut Shared, path: &str) {
-        if let Some(old) = self.tree.remove(path) {
-            shared.superseded.extend(old);
-            self.open.remove(path);
-            self.saw(path, ChangeKind::Removed);
+    pub(super) fn author(&self, shared: &Shared) -> Author {
+        let seconds = i64::try_from(shared.now.0.as_secs()).unwrap();
+        Author {
+            host: self.number,
+            date: seconds + self.skew,
         }
     }
-
-    pub(super) fn rename(&mut self, shared: &mut Shared, from: &str, to: &str) {
-        if from == to || self.open.contains(from) || self.open.contains(to) {
-            return;
-        }
-        if let Some(lines) = self.tree.remove(from) {
-            let replaced = self.tree.insert(to.to_owned(), lines);
-            shared.superseded.extend(replaced.into_iter().flatten());
-            self.saw(from, ChangeKind::Removed);
-            self.saw(to, ChangeKind::Closed);
-        }
-    }
-
-    pub(super) fn close_all(&mut self) {
-        for path in std::mem::take(&mut self.open) {
-            self.saw(&path, ChangeKind::Closed);
-        }
-    }
-
-    /// The user commits everything with their own git.
-    pub(super) fn user_commit(&mut self, shared: &mut Shared) -> bool {
-        let idle = self.tree_run.is_none() && self.journal.is_none() && self.pending.is_none();
-        if !idle || !self.bases.is_empty() || shared.history.tree(self.head) == self.tree {
-            return false;
-        }
-        let parents: Vec<_> = self.head.into_iter().collect();
-        let tree = self.tree.clone();
-        self.head = Some(shared.history.commit(&parents, tree, &self.name));
-        true
-    }
-
-    fn saw(&mut self, path: &str, kind: ChangeKind) {
-        self.watched.push(Change {
-            path: RepoPath::new(path).unwrap(),
-            kind,
-        });
-    }
-
-    // --- the edge ---
 
     pub(super) fn kill(&mut self) {
         self.engine = None;
         self.tree_run = None;
         self.net_run = None;
         self.watched.clear();
+        self.may_approve = [false; 2];
+        self.paused = false;
         self.life += 1;
+        self.timeout = None;
+    }
+
+    fn wrong(&self, shared: &mut Shared, what: &str) {
+        let what = format!("{}: {what}", self.number);
+        shared.violations.push(what);
     }
 
     /// Starts a job that the engine ordered.
     pub(super) fn start(&mut self, shared: &mut Shared, job: Job) {
+        let lane = job.lane();
+        let busy = match lane {
+            Lane::Tree => self.tree_run.is_some(),
+            Lane::Network => self.net_run.is_some() || self.maintains(),
+            Lane::Both => self.tree_run.is_some() || self.net_run.is_some(),
+        };
+        if busy {
+            self.wrong(shared, &format!("two jobs in a lane: {job:?}"));
+        }
+        let is_tree_job = matches!(job, Job::Snapshot { .. } | Job::Apply { .. });
+        if is_tree_job && self.journal.is_some() {
+            self.wrong(shared, &format!("{job:?} while a journal is open"));
+        }
         match job {
-            Job::Fetch => self.start_net(
-                shared,
-                NetRun::Fetch {
-                    asked: false,
-                    answer: None,
-                },
-            ),
+            Job::Fetch => {
+                let (asked, answer) = (false, None);
+                self.net_run = Some(NetRun::Fetch { asked, answer });
+            }
             Job::Push { commit } => {
-                let answer = None;
-                self.start_net(shared, NetRun::Push { commit, answer });
+                let (commit, answer) = (shared.history.number(commit), None);
+                self.net_run = Some(NetRun::Push { commit, answer });
             }
-            Job::Recover => self.start_tree(shared, TreeRun::Recover),
-            Job::Merge { hub } => self.start_tree(shared, TreeRun::Merge { hub }),
-            Job::Apply { target, .. } => self.start_tree(shared, TreeRun::Apply { target }),
-            Job::Snapshot {
-                scope, even_open, ..
-            } => {
-                if self.journal.is_some() {
-                    let what = format!("{}: a snapshot while a journal is open", self.name);
-                    shared.violations.push(what);
+            Job::Notes => self.net_run = Some(NetRun::Notes),
+            Job::Recover => self.tree_run = Some(TreeRun::Recover),
+            Job::Merge { hub } => self.tree_run = Some(TreeRun::Merge { hub }),
+            Job::Apply { target, approved } => {
+                if approved && !self.may_approve[1] {
+                    self.wrong(shared, "an apply that nobody approved");
                 }
-                let todo = match scope {
-                    Scope::Paths(paths) => paths.iter().map(ToString::to_string).collect(),
-                    Scope::Everything => self.all_paths(shared),
-                };
-                let run = SnapshotRun {
-                    todo,
-                    seen: BTreeMap::new(),
-                    even_open,
-                    outcome: Snapshotted::default(),
-                    stored: false,
-                };
-                self.start_tree(shared, TreeRun::Snapshot(Box::new(run)));
+                let target = shared.history.number(target);
+                self.tree_run = Some(TreeRun::Apply { target, approved });
             }
-            Job::Maintain | Job::Reword { .. } | Job::Notes => {
-                shared
-                    .violations
-                    .push("nothing to maintain or to say".to_owned());
+            Job::Snapshot {
+                scope,
+                even_open,
+                approved,
+                ..
+            } => {
+                if approved && !self.may_approve[0] {
+                    self.wrong(shared, "a snapshot that nobody approved");
+                }
+                let run = SnapshotRun::new(self, shared, &scope, &even_open, approved);
+                self.tree_run = Some(TreeRun::Snapshot(Box::new(run)));
             }
+            Job::Reword {
+                commit, may_reword, ..
+            } => {
+                let may = may_reword;
+                self.tree_run = Some(TreeRun::Reword { commit, may });
+            }
+            Job::Maintain => self.tree_run = Some(TreeRun::Maintain),
         }
     }
 
-    fn start_tree(&mut self, shared: &mut Shared, run: TreeRun) {
-        if self.tree_run.replace(run).is_some() {
-            let what = format!("{}: two jobs in the tree lane", self.name);
-            shared.violations.push(what);
-        }
+    fn maintains(&self) -> bool {
+        matches!(self.tree_run, Some(TreeRun::Maintain))
     }
 
-    fn start_net(&mut self, shared: &mut Shared, run: NetRun) {
-        if self.net_run.replace(run).is_some() {
-            let what = format!("{}: two jobs in the network lane", self.name);
-            shared.violations.push(what);
-        }
-    }
-
-    fn all_paths(&self, shared: &Shared) -> Vec<String> {
+    /// Returns the paths that a snapshot looks at.
+    pub(super) fn scope(&self, shared: &Shared, scope: &Scope) -> Vec<Path> {
         let head = shared.history.tree(self.head);
-        let all: BTreeSet<String> = self
-            .tree
-            .keys()
-            .chain(head.keys())
-            .chain(self.bases.keys())
-            .cloned()
+        let tree = self.tree.iter().map(|it| it.0);
+        let all = tree.chain(head.iter().map(|it| it.0));
+        let all: BTreeSet<Path> = all.chain(self.bases.keys().copied()).collect();
+        let Scope::Paths(paths) = scope else {
+            return all.into_iter().collect();
+        };
+        let named: Vec<Path> = paths
+            .iter()
+            .filter_map(|it| shared.names.known(it))
             .collect();
-        all.into_iter().collect()
+        let is_in = |path: &Path| {
+            named
+                .iter()
+                .any(|it| it == path || shared.names.is_below(*path, *it))
+        };
+        all.into_iter().filter(is_in).collect()
     }
 
     /// Does one step of the network job. Returns what it says to the engine.
@@ -293,15 +271,15 @@ impl Host {
             }
             NetRun::Fetch { answer, .. } if self.link => {
                 self.hub_seen = answer.or(self.hub_seen);
-                Some(Event::Fetched(Fetched::Tip(answer)))
+                let tip = answer.map(|tip| shared.history.id(tip));
+                Some(Event::Fetched(Fetched::Tip(tip)))
             }
             NetRun::Push {
                 commit,
                 answer: None,
             } if self.link => {
-                let taken = shared
-                    .hub
-                    .is_none_or(|hub| shared.history.contains(commit, hub));
+                let follows = |hub| shared.history.contains(commit, hub);
+                let taken = shared.hub.is_none_or(follows) || shared.mutant == Mutant::ForcedPush;
                 if taken {
                     shared.hub = Some(commit);
                 }
@@ -314,12 +292,37 @@ impl Host {
                 answer: Some(taken),
             } if self.link => Some(Event::Pushed(if taken {
                 self.hub_seen = Some(commit);
+                let commit = shared.history.id(commit);
                 Pushed::Confirmed { commit }
             } else {
                 Pushed::Rejected
             })),
+            NetRun::Notes if self.link => Some(Event::NotesExchanged(Ok(()))),
+            NetRun::Notes => Some(Event::NotesExchanged(Err(unreachable()))),
             NetRun::Fetch { .. } => Some(Event::Fetched(Fetched::Failed(unreachable()))),
             NetRun::Push { .. } => Some(Event::Pushed(Pushed::Failed(unreachable()))),
         }
+    }
+
+    /// Puts down a user's words: in a new commit in the place of the tip, if that may be.
+    pub(super) fn reword(&mut self, shared: &mut Shared, from: ObjectId, may: bool) -> Event {
+        let number = shared.history.number(from);
+        let is_tip = self.head == Some(number) && self.pending.is_none() && self.journal.is_none();
+        if !may || !is_tip || self.rebase {
+            return Event::Described(Described::Noted);
+        }
+        if shared
+            .hub
+            .is_some_and(|hub| shared.history.contains(hub, number))
+        {
+            self.wrong(shared, "a commit that the hub has gets another message");
+        }
+        let old = shared.history.get(number);
+        let (parents, tree, approved) = (old.parents.clone(), old.tree.clone(), old.approved);
+        let author = self.author(shared);
+        let commit = shared.history.commit(&parents, tree, author, approved);
+        self.head = Some(commit);
+        let to = shared.history.id(commit);
+        Event::Described(Described::Reworded { from, to })
     }
 }

@@ -1,54 +1,108 @@
-//! The tree jobs of the model, step by step: snapshot, merge, apply and what a kill leaves.
+//! The snapshots and merges of the model, step by step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::history::{Lines, Mutant, Tree};
-use super::host::{Host, Shared, SnapshotRun, TreeRun};
+use super::history::{Mutant, Number};
+use super::host::{Host, Shared, TreeRun};
+use super::tree::{Content, Path, Tree};
+use crate::engine::action::Scope;
 use crate::engine::event::{
-    Applied, Change, ChangeKind, Code, Committed, Event, Merged, Recovered, Recovery, Trouble,
-    Waiting,
+    Code, Committed, Event, Held, Merged, Recovery, Snapshotted, Trouble, Waiting,
 };
+use crate::engine::guard::MassDelete;
 use crate::names::{ObjectId, RepoPath};
+
+/// What is a mass delete in folders as small as these.
+pub(super) const MASS: MassDelete = MassDelete {
+    files: 3,
+    percent: 25,
+};
 
 /// A path whose content in the tree deliberately differs from HEAD.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Base {
-    have: Option<Lines>,
-    commit: Option<ObjectId>,
+    pub(super) have: Option<Content>,
+    /// The commit that has it.
+    pub(super) commit: Option<Number>,
+    /// It is part of a mass delete that nobody has approved.
+    pub(super) removal_waits: bool,
 }
 
-/// An apply that was begun. It survives a kill.
-#[derive(Debug, Clone)]
-pub(super) struct Journal {
-    from: Option<ObjectId>,
-    target: ObjectId,
-    /// What is to be there, what must be there before, and what came of it.
-    plan: BTreeMap<String, Planned>,
+/// A snapshot under way.
+#[derive(Debug)]
+pub(super) struct SnapshotRun {
+    /// HEAD as it was at the beginning.
+    record: Option<Number>,
+    todo: Vec<Path>,
+    seen: BTreeMap<Path, Option<Content>>,
+    even_open: BTreeSet<Path>,
+    everything: bool,
+    approved: bool,
+    outcome: Snapshotted,
+    stored: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Planned {
-    expected: Option<Lines>,
-    new: Option<Lines>,
-    result: Option<Result>,
+impl SnapshotRun {
+    pub(super) fn new(
+        host: &Host,
+        shared: &Shared,
+        scope: &Scope,
+        even_open: &BTreeSet<RepoPath>,
+        approved: bool,
+    ) -> Self {
+        Self {
+            record: host.head,
+            todo: host.scope(shared, scope),
+            seen: BTreeMap::new(),
+            even_open: even_open
+                .iter()
+                .filter_map(|it| shared.names.known(it))
+                .collect(),
+            everything: *scope == Scope::Everything,
+            approved,
+            outcome: Snapshotted::default(),
+            stored: false,
+        }
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Result {
-    Done,
-    Kept,
-    Deferred,
-}
-
-fn rebase() -> Trouble {
+pub(super) fn rebase() -> Trouble {
     Trouble::new(Code::Rebase, Recovery::Pause, "a rebase is in progress", "")
 }
 
-fn waiting(path: &str, why: &str) -> Waiting {
-    Waiting {
-        path: RepoPath::new(path).unwrap(),
-        why: why.to_owned(),
+pub(super) fn full() -> Trouble {
+    Trouble::new(Code::DiskFull, Recovery::Hold, "the disk is full", "")
+}
+
+fn moved() -> Trouble {
+    let message = "the user's git moved HEAD";
+    Trouble::new(Code::GitBusy, Recovery::Pause, message, "")
+}
+
+pub(super) fn mass_delete(shared: &Shared, paths: impl Iterator<Item = Path>) -> Vec<Held> {
+    let paths: Vec<RepoPath> = paths.map(|path| shared.names.repo_path(path)).collect();
+    if paths.is_empty() {
+        return Vec::new();
     }
+    vec![Held {
+        code: Code::MassDelete,
+        paths,
+        more: 0,
+        message: "many files were deleted at once".to_owned(),
+        hint: String::new(),
+    }]
+}
+
+/// Returns what the step from one tree to the other takes away without bringing it elsewhere.
+pub(super) fn removals(old: &Tree, new: &Tree) -> BTreeSet<Path> {
+    let elsewhere = |content: Content| {
+        new.iter()
+            .any(|(path, is)| old.get(path).is_none() && is.lines == content.lines)
+    };
+    old.iter()
+        .filter(|(path, content)| new.get(*path).is_none() && !elsewhere(*content))
+        .map(|(path, _)| path)
+        .collect()
 }
 
 impl Host {
@@ -57,41 +111,62 @@ impl Host {
         match self.tree_run.take()? {
             TreeRun::Recover => self.step_recover(shared),
             TreeRun::Merge { hub } => Some(Event::Merged(self.merge(shared, hub))),
-            TreeRun::Apply { target } => self.step_apply(shared, target),
+            TreeRun::Apply { target, approved } => self.step_apply(shared, target, approved),
             TreeRun::Snapshot(run) => self.step_snapshot(shared, run),
+            TreeRun::Reword { commit, may } => Some(self.reword(shared, commit, may)),
+            TreeRun::Maintain => Some(Event::Maintained(Ok(()))),
         }
     }
 
     fn step_snapshot(&mut self, shared: &mut Shared, mut run: Box<SnapshotRun>) -> Option<Event> {
         if run.stored {
             self.head = self.pending.take();
-            run.outcome.tip = self.head;
+            run.outcome.tip = self.head.map(|head| shared.history.id(head));
             return Some(Event::Snapshotted(run.outcome));
         }
-        if self.rebase {
-            run.outcome.blocked = Some(rebase());
+        let trouble = if self.rebase {
+            Some(rebase())
+        } else if self.full {
+            Some(full())
+        } else {
+            (self.head != run.record).then(moved)
+        };
+        if let Some(trouble) = trouble {
+            run.outcome.tip = self.head.map(|head| shared.history.id(head));
+            run.outcome.blocked = Some(trouble);
             return Some(Event::Snapshotted(run.outcome));
         }
-        if let Some(path) = run.todo.pop() {
-            let name = RepoPath::new(&path).unwrap();
-            if self.open.contains(&path) && !run.even_open.contains(&name) {
-                run.outcome.busy.push(waiting(&path, "open for writing"));
-            } else {
-                let content = self.tree.get(&path).copied();
-                run.seen.insert(path, content);
+        if !run.todo.is_empty() {
+            for _ in 0..shared.rng.usize(1..=4) {
+                let Some(path) = run.todo.pop() else { break };
+                if self.open.contains(&path) && !run.even_open.contains(&path) {
+                    let why = "open for writing".to_owned();
+                    let path = shared.names.repo_path(path);
+                    run.outcome.busy.push(Waiting { path, why });
+                } else {
+                    run.seen.insert(path, self.tree.get(path));
+                }
             }
             self.tree_run = Some(TreeRun::Snapshot(run));
             return None;
         }
-        let commit = self.commit_seen(shared, &run.seen);
-        run.outcome.deferred = self.deferred();
+        if run.everything {
+            self.held_deletes.clear();
+        }
+        let commit = self.commit_seen(shared, &run.seen, run.approved);
+        run.outcome.deferred = self.deferred(shared);
+        run.outcome.held = mass_delete(shared, self.held_deletes.iter().copied());
+        if run.approved {
+            self.may_approve[0] = false;
+        }
         let Some(commit) = commit else {
-            run.outcome.tip = self.head;
+            run.outcome.tip = self.head.map(|head| shared.history.id(head));
             return Some(Event::Snapshotted(run.outcome));
         };
-        let paths = run.seen.keys().map(|path| RepoPath::new(path).unwrap());
+        let paths = run.seen.keys().map(|path| shared.names.repo_path(*path));
+        let id = shared.history.id(commit);
         run.outcome.committed = Some(Committed {
-            id: commit,
+            id,
             summary: String::new(),
             paths: paths.collect(),
             count: run.seen.len(),
@@ -99,12 +174,30 @@ impl Host {
         self.pending = Some(commit);
         run.stored = true;
         self.tree_run = Some(TreeRun::Snapshot(run));
-        Some(Event::Stored { commit })
+        Some(Event::Stored { commit: id })
     }
 
-    fn deferred(&self) -> Vec<Waiting> {
-        let why = "differs on purpose";
-        self.bases.keys().map(|path| waiting(path, why)).collect()
+    pub(super) fn deferred(&self, shared: &Shared) -> Vec<Waiting> {
+        let waiting = |path: &Path| Waiting {
+            path: shared.names.repo_path(*path),
+            why: "differs on purpose".to_owned(),
+        };
+        self.bases.keys().map(waiting).collect()
+    }
+
+    /// Returns the commit that a change at this path is really based on, if that is not HEAD:
+    /// what differs on purpose there, above or below it.
+    fn base_of(&self, shared: &Shared, path: Path, content: Option<Content>) -> Option<Base> {
+        if let Some(base) = self.bases.get(&path) {
+            return Some(*base);
+        }
+        content?;
+        let names = &shared.names;
+        let near = |other: Path| names.is_below(path, other) || names.is_below(other, path);
+        let mut bases = self.bases.iter();
+        bases
+            .find(|(other, _)| near(**other))
+            .map(|(_, base)| *base)
     }
 
     /// Commits what a snapshot saw: plainly on HEAD, or on the commit that a kept path is
@@ -112,255 +205,161 @@ impl Host {
     fn commit_seen(
         &mut self,
         shared: &mut Shared,
-        seen: &BTreeMap<String, Option<Lines>>,
-    ) -> Option<ObjectId> {
+        seen: &BTreeMap<Path, Option<Content>>,
+        approved: bool,
+    ) -> Option<Number> {
         let head = shared.history.tree(self.head);
-        self.bases
-            .retain(|path, base| head.get(path).copied() != base.have);
+        self.bases.retain(|path, base| head.get(*path) != base.have);
         let mut tree = head.clone();
-        let mut aside: BTreeMap<Option<ObjectId>, Vec<(String, Option<Lines>)>> = BTreeMap::new();
-        for (path, content) in seen {
-            let head_has = head.get(path).copied();
-            match self.bases.get(path) {
-                Some(_) if *content == head_has => {
+        let mut aside: BTreeMap<Option<Number>, Vec<(Path, Option<Content>)>> = BTreeMap::new();
+        // What is gone makes room for what came in its place.
+        let gone = seen.iter().filter(|it| it.1.is_none());
+        for (path, content) in gone.chain(seen.iter().filter(|it| it.1.is_some())) {
+            if content.is_some() {
+                self.held_deletes.remove(path);
+            }
+            let known = self.bases.contains_key(path);
+            match self.base_of(shared, *path, *content) {
+                Some(_) if *content == head.get(*path) => {
                     self.bases.remove(path);
                 }
-                Some(base) if *content == base.have => {}
+                Some(base) if known && *content == base.have => {}
                 Some(base) if shared.mutant != Mutant::NoBases => aside
                     .entry(base.commit)
                     .or_default()
-                    .push((path.clone(), *content)),
+                    .push((*path, *content)),
                 Some(_) | None => {
                     self.bases.remove(path);
-                    put(&mut tree, path, *content);
+                    tree.put_over(&shared.names, *path, *content);
                 }
             }
         }
+        let mass = self.hold_back(shared, &head, &mut tree, approved);
         let mut tip = self.head;
         if tree != head {
             let parents: Vec<_> = tip.into_iter().collect();
-            tip = Some(shared.history.commit(&parents, tree, &self.name));
+            let author = self.author(shared);
+            let commit = shared.history.commit(&parents, tree, author, mass);
+            shared.snapshots.push(commit);
+            tip = Some(commit);
         }
         for (base, changes) in aside {
-            let mut side_tree = shared.history.tree(base);
-            for (path, content) in &changes {
-                put(&mut side_tree, path, *content);
-            }
-            let parents: Vec<_> = base.into_iter().collect();
-            let side = shared.history.commit(&parents, side_tree, &self.name);
-            let before = shared.history.tree(tip);
-            let merged = match tip {
-                Some(tip) => {
-                    let (name, mutant) = (self.name.clone(), shared.mutant);
-                    shared.history.merge(tip, side, &name, mutant)
-                }
-                None => side,
-            };
-            let after = shared.history.tree(Some(merged));
-            for (path, have) in changes {
-                if after.get(&path).copied() == have {
-                    self.bases.remove(&path);
-                } else {
-                    let commit = Some(side);
-                    self.bases.insert(path, Base { have, commit });
-                }
-            }
-            for path in after.keys().filter(|path| !before.contains_key(*path)) {
-                if !self.tree.contains_key(path) {
-                    let (have, commit) = (None, base);
-                    self.bases.insert(path.clone(), Base { have, commit });
-                }
-            }
-            tip = Some(merged);
+            tip = Some(self.commit_aside(shared, tip, base, &changes));
         }
         tip.filter(|_| tip != self.head)
+    }
+
+    /// Puts back the removals of a mass delete that nobody approved. Returns whether one was
+    /// approved.
+    fn hold_back(&mut self, shared: &Shared, head: &Tree, tree: &mut Tree, approved: bool) -> bool {
+        let gone = removals(head, tree);
+        let waits = self.held_deletes.iter().filter(|path| !gone.contains(path));
+        if !MASS.is_exceeded(gone.len() + waits.count(), head.len()) {
+            return false;
+        }
+        if approved {
+            self.held_deletes.clear();
+            return true;
+        }
+        for path in gone {
+            if tree.in_the_way(&shared.names, path).is_empty() {
+                tree.put(path, head.get(path));
+                self.held_deletes.insert(path);
+            }
+        }
+        false
+    }
+
+    /// Commits changes on the commit that they are based on, and merges that with the tip.
+    fn commit_aside(
+        &mut self,
+        shared: &mut Shared,
+        tip: Option<Number>,
+        base: Option<Number>,
+        changes: &[(Path, Option<Content>)],
+    ) -> Number {
+        let mut tree = shared.history.tree(base);
+        for (path, content) in changes {
+            tree.put_over(&shared.names, *path, *content);
+        }
+        let parents: Vec<_> = base.into_iter().collect();
+        let author = self.author(shared);
+        let side = shared.history.commit(&parents, tree, author, false);
+        shared.snapshots.push(side);
+        let before = shared.history.tree(tip);
+        let merged = match tip {
+            Some(tip) => {
+                let Shared {
+                    history,
+                    names,
+                    mutant,
+                    ..
+                } = shared;
+                history.merge(names, (tip, side), author, *mutant)
+            }
+            None => side,
+        };
+        let after = shared.history.tree(Some(merged));
+        for (path, have) in changes {
+            self.differs(*path, *have, after.get(*path), Some(side));
+        }
+        for (path, content) in after.iter() {
+            if before.get(path).is_none() && !changes.iter().any(|it| it.0 == path) {
+                let have = self.tree.get(path).filter(|have| *have == content);
+                self.differs(path, have, Some(content), base);
+            }
+        }
+        merged
+    }
+
+    /// Notes what the tree has at a path, and in which commit that is, if HEAD has something else.
+    pub(super) fn differs(
+        &mut self,
+        path: Path,
+        have: Option<Content>,
+        head: Option<Content>,
+        commit: Option<Number>,
+    ) {
+        if have == head {
+            self.bases.remove(&path);
+        } else {
+            let removal_waits = false;
+            let base = Base {
+                have,
+                commit,
+                removal_waits,
+            };
+            self.bases.insert(path, base);
+        }
     }
 
     fn merge(&mut self, shared: &mut Shared, hub: ObjectId) -> Merged {
         if self.rebase {
             return Merged::Blocked(rebase());
         }
+        if self.full {
+            return Merged::Blocked(full());
+        }
+        let number = shared.history.number(hub);
         let Some(tip) = self.head else {
             return Merged::FastForward { target: hub };
         };
-        if shared.history.contains(tip, hub) {
+        if shared.history.contains(tip, number) {
+            let tip = shared.history.id(tip);
             return Merged::UpToDate { tip };
         }
-        if shared.history.contains(hub, tip) {
+        if shared.history.contains(number, tip) {
             return Merged::FastForward { target: hub };
         }
-        let (name, mutant) = (self.name.clone(), shared.mutant);
-        let commit = shared.history.merge(hub, tip, &name, mutant);
-        let copies = Vec::new();
+        let author = self.author(shared);
+        let Shared {
+            history,
+            names,
+            mutant,
+            ..
+        } = shared;
+        let merge = history.merge(names, (number, tip), author, *mutant);
+        let (commit, copies) = (shared.history.id(merge), Vec::new());
         Merged::Created { commit, copies }
-    }
-
-    fn blocked(&self, code: Code, recovery: Recovery) -> Event {
-        Event::Applied(Applied {
-            tip: self.head,
-            deferred: self.deferred(),
-            blocked: Some(Trouble::new(code, recovery, "not now", "")),
-            ..Applied::default()
-        })
-    }
-
-    fn step_apply(&mut self, shared: &mut Shared, target: ObjectId) -> Option<Event> {
-        if self.journal.is_none() {
-            if self.rebase {
-                return Some(self.blocked(Code::Rebase, Recovery::Pause));
-            }
-            if self
-                .head
-                .is_some_and(|head| !shared.history.contains(target, head))
-            {
-                return Some(self.blocked(Code::GitBusy, Recovery::Retry));
-            }
-            self.journal = Some(self.plan(shared, target));
-            self.tree_run = Some(TreeRun::Apply { target });
-            return None;
-        }
-        let Some(journal) = self.step_journal(shared) else {
-            self.tree_run = Some(TreeRun::Apply { target });
-            return None;
-        };
-        let count = |result| {
-            journal
-                .plan
-                .iter()
-                .filter(move |(_, planned)| planned.result == Some(result))
-                .map(|(path, _)| RepoPath::new(path).unwrap())
-        };
-        let paths: Vec<RepoPath> = count(Result::Done).collect();
-        Some(Event::Applied(Applied {
-            tip: self.head,
-            count: paths.len(),
-            paths,
-            kept: count(Result::Kept).collect(),
-            deferred: self.deferred(),
-            host: Some(shared.history.host(target).to_owned()),
-            ..Applied::default()
-        }))
-    }
-
-    fn plan(&self, shared: &Shared, target: ObjectId) -> Journal {
-        let (head, after) = (
-            shared.history.tree(self.head),
-            shared.history.tree(Some(target)),
-        );
-        let paths: BTreeSet<&String> = head
-            .keys()
-            .chain(after.keys())
-            .chain(self.bases.keys())
-            .collect();
-        let plan = paths
-            .into_iter()
-            .filter_map(|path| {
-                let base = self.bases.get(path);
-                let in_head = head.get(path).copied();
-                let expected = base.map_or(in_head, |base| base.have);
-                let new = after.get(path).copied();
-                let result = None;
-                let planned = Planned {
-                    expected,
-                    new,
-                    result,
-                };
-                (expected != new || base.is_some()).then(|| (path.clone(), planned))
-            })
-            .collect();
-        Journal {
-            from: self.head,
-            target,
-            plan,
-        }
-    }
-
-    /// Does one step of an open journal. Returns it when it is through.
-    fn step_journal(&mut self, shared: &mut Shared) -> Option<Journal> {
-        let mut journal = self.journal.take()?;
-        let next = journal.plan.iter_mut().find(|(_, p)| p.result.is_none());
-        if let Some((path, planned)) = next {
-            let there = self.tree.get(path).copied();
-            let blind = shared.mutant == Mutant::BlindApply;
-            planned.result = Some(if planned.expected == planned.new {
-                Result::Done
-            } else if self.open.contains(path) && !blind {
-                Result::Deferred
-            } else if there == planned.new {
-                Result::Done
-            } else if there == planned.expected || blind {
-                put(&mut self.tree, path, planned.new);
-                let kind = match planned.new {
-                    Some(_) => ChangeKind::Closed,
-                    None => ChangeKind::Removed,
-                };
-                self.watched.push(Change {
-                    path: RepoPath::new(path.as_str()).unwrap(),
-                    kind,
-                });
-                judge(shared, &self.name, path, there, journal.target);
-                Result::Done
-            } else {
-                Result::Kept
-            });
-            self.journal = Some(journal);
-            return None;
-        }
-        for (path, planned) in &journal.plan {
-            if planned.result == Some(Result::Done) {
-                self.bases.remove(path);
-            } else {
-                let commit = self.bases.get(path).map_or(journal.from, |b| b.commit);
-                let have = planned.expected;
-                self.bases.insert(path.clone(), Base { have, commit });
-            }
-        }
-        self.head = Some(journal.target);
-        Some(journal)
-    }
-
-    fn step_recover(&mut self, shared: &mut Shared) -> Option<Event> {
-        if self.journal.is_some() {
-            self.step_journal(shared);
-            self.tree_run = Some(TreeRun::Recover);
-            return None;
-        }
-        if let Some(pending) = self.pending.take() {
-            let follows = self
-                .head
-                .is_none_or(|head| shared.history.contains(pending, head));
-            if follows {
-                self.head = Some(pending);
-            }
-        }
-        Some(Event::Recovered(Recovered {
-            tip: self.head,
-            copies: Vec::new(),
-            marked: Vec::new(),
-            hub: self.hub_seen,
-            id: Some("folder".to_owned()),
-            blocked: None,
-        }))
-    }
-}
-
-fn put(tree: &mut Tree, path: &str, content: Option<Lines>) {
-    match content {
-        Some(lines) => tree.insert(path.to_owned(), lines),
-        None => tree.remove(path),
-    };
-}
-
-/// The causal rule, at the very moment: what an apply takes out of a tree is still somewhere in
-/// what it brings, or somebody who had it before their eyes replaced it, or has it under
-/// another name that is not committed yet.
-fn judge(shared: &mut Shared, host: &str, path: &str, old: Option<Lines>, target: ObjectId) {
-    let tree = shared.history.tree(Some(target));
-    for token in old.into_iter().flatten() {
-        let alive = tree.values().any(|lines| lines.contains(&token));
-        if !alive && !shared.superseded.contains(&token) && !shared.in_trees.contains(&token) {
-            let what = format!("{host}: an apply took {token} out of {path}");
-            shared.violations.push(what);
-        }
     }
 }
