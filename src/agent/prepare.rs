@@ -12,6 +12,7 @@ use crate::config::{ConflictRule, FolderSettings, Settings, hub_is_path};
 use crate::engine::event::Code;
 use crate::error::{Complaint, Exit};
 use crate::git::refs::{self, Head};
+use crate::git::ssh::given_command;
 use crate::git::{self, Git, GitError, public_url};
 use crate::lock::{Lock, LockError};
 use crate::names::escape;
@@ -339,7 +340,18 @@ pub(super) fn not_alone(error: LockError, root: &Path) -> Complaint {
 
 /// Returns the user's ssh command, told to ask nobody.
 fn ssh_for_a_check() -> String {
-    let ssh = std::env::var("GIT_SSH_COMMAND").unwrap_or_else(|_| "ssh".to_owned());
+    let mut command = git::bare_command();
+    command.args(["config", "-z", "--get", "core.sshCommand"]);
+    // Without a setting, or without a git that could say so, it is plain ssh.
+    let configured = git::run_any(&mut command, b"", git::LOCAL, "config")
+        .ok()
+        .filter(|done| done.status.success())
+        .map(|done| String::from_utf8_lossy(&done.stdout).into_owned());
+    let ssh = given_command(
+        configured
+            .as_deref()
+            .map(|text| text.trim_end_matches('\0')),
+    );
     format!("{ssh} -oBatchMode=yes -oConnectTimeout=10")
 }
 

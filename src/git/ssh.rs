@@ -218,7 +218,8 @@ fn add_server(command: &mut Command, server: &Server) {
     });
 }
 
-fn given_command(configured: Option<&str>) -> String {
+/// Returns the user's ssh command in git's order; `configured` is their `core.sshCommand`.
+pub fn given_command(configured: Option<&str>) -> String {
     let variable = |name| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
