@@ -150,7 +150,7 @@ pub(super) fn report(outcome: &Outcome, again: &str) -> anyhow::Result<Exit> {
     if !outcome.status.held.is_empty() {
         return Ok(Exit::Partly);
     }
-    if outcome.status.hub.is_some() && !outcome.synced {
+    if outcome.status.hub.is_some() && !outcome.synced || outcome.status.pending.paths > 0 {
         return Ok(Exit::Partly);
     }
     say("In sync.")?;
