@@ -1,16 +1,16 @@
 //! What must come out of every pair of operations, at the level of merges.
 
-mod agents;
+pub(crate) mod agents;
 mod contact;
-mod hosts;
-mod lab;
+pub(crate) mod hosts;
+pub(crate) mod lab;
 mod markers;
 mod names;
-mod person;
+pub(crate) mod person;
 mod random;
 mod rewritten;
 mod rules;
-mod table;
+pub(crate) mod table;
 
 use std::path::Path;
 
@@ -58,7 +58,7 @@ fn check(lab: &Lab, cell: &Cell) -> Option<String> {
     (tree(merged().0) != tree(commit)).then(|| "not deterministic".to_owned())
 }
 
-fn names(tree: &table::Tree) -> String {
+pub(crate) fn names(tree: &table::Tree) -> String {
     let show = |node: &Node| match node {
         Node::File(content, executable) => {
             let text = String::from_utf8_lossy(content);

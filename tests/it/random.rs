@@ -8,7 +8,7 @@
 //! `AUTOSYNC_TEST_SECONDS` is how long the work goes on (60 or 20), `AUTOSYNC_TEST_SEED` repeats a run as
 //! far as time lets it be repeated.
 
-mod actor;
+pub(crate) mod actor;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -51,16 +51,17 @@ fn history(pair: &Pair) -> BTreeSet<String> {
 }
 
 /// Returns every version that went in a way that nobody wanted.
-fn unaccounted(
-    [laptop, server]: &[Actor; 2],
+pub(crate) fn unaccounted(
+    actors: &[&Actor],
     standing: &BTreeSet<String>,
     history: &BTreeSet<String>,
 ) -> Vec<String> {
     let mut lost = Vec::new();
-    for (author, other) in [(laptop, server), (server, laptop)] {
+    for (number, author) in actors.iter().enumerate() {
         for (token, path) in &author.written {
             let by_author = author.destroyed.contains(token);
-            let by_other = other.destroyed.contains(token);
+            let others = || actors.iter().enumerate().filter(|(at, _)| *at != number);
+            let by_other = others().any(|(_, other)| other.destroyed.contains(token));
             let how = match (standing.contains(token), history.contains(token)) {
                 (true, _) => continue,
                 (false, false) if by_other => "gone without a trace",
@@ -198,7 +199,7 @@ fn work(work: Work) {
         }
     }
     let history = history(&pair);
-    let lost = unaccounted(&actors, &standing, &history);
+    let lost = unaccounted(&actors.each_ref(), &standing, &history);
     let [laptop, server] = &actors;
     let written = laptop.written.len() + server.written.len();
     #[expect(
@@ -307,7 +308,7 @@ fn the_oracle_tells_lost_from_overwritten() {
         if let Some(destroyer) = destroyer {
             actors[destroyer].destroyed.insert(token.clone());
         }
-        unaccounted(&actors, &set(standing), &set(known)).len()
+        unaccounted(&actors.each_ref(), &set(standing), &set(known)).len()
     };
     // In the tree, whoever did what.
     assert_eq!(judged(0, None, true, false), 0);

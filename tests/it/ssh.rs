@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use crate::network::{Clone, confirmed, fetch_trouble, git, skipped};
 use crate::transport_path::{advance, measured};
 
-mod server;
+pub(crate) mod server;
 mod stopping;
 
 use server::{FORGE, PLAIN, Server, children, family, kill, tool, wait_for_end, watch_end, words};

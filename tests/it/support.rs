@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 pub(crate) mod host;
 pub(crate) mod inside;
+pub(crate) mod trio;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_autosync");
@@ -60,7 +61,22 @@ impl Sandbox {
 
     /// Creates the home of a host.
     pub(crate) fn named(host: &str) -> Self {
-        let place = tempfile::Builder::new().prefix("as-").tempdir().unwrap();
+        Self::at(host, &std::env::temp_dir())
+    }
+
+    /// The same on memory-backed storage, where there is any.
+    pub(crate) fn in_memory(host: &str) -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            Self::at(host, memory)
+        } else {
+            Self::named(host)
+        }
+    }
+
+    fn at(host: &str, parent: &Path) -> Self {
+        let mut place = tempfile::Builder::new();
+        let place = place.prefix("as-").tempdir_in(parent).unwrap();
         let sandbox = Self {
             place,
             host: host.into(),

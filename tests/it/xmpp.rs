@@ -9,5 +9,5 @@ mod notices;
 mod old;
 mod proxy;
 mod raw;
-mod server;
+pub(crate) mod server;
 mod servers;

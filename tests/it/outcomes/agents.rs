@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use autosync::git::tree::{Entry, GITLINK};
 
@@ -52,14 +53,14 @@ impl Deed {
 }
 
 /// A cell and its directory.
-struct Place {
-    dir: String,
-    cell: Cell,
+pub(crate) struct Place {
+    pub(crate) dir: String,
+    pub(crate) cell: Cell,
 }
 
 impl Place {
     /// Returns whether a submodule takes part: those only git's own commands make and move.
-    fn has_submodule(&self) -> bool {
+    pub(crate) fn has_submodule(&self) -> bool {
         let Cell { base, h, l, .. } = &self.cell;
         let mut nodes = [base, h, l].into_iter().flat_map(Tree::values);
         nodes.any(|node| matches!(node, Node::Submodule(_)))
@@ -67,7 +68,7 @@ impl Place {
 }
 
 /// Returns all cells, each with contents and link targets that no other has.
-fn places() -> Vec<Place> {
+pub(crate) fn places() -> Vec<Place> {
     let mut places = Vec::new();
     for (number, cell) in cells().into_iter().enumerate() {
         let dir = format!("c{number:03}");
@@ -88,14 +89,17 @@ fn places() -> Vec<Place> {
     places
 }
 
-/// Returns a node that has the name of its cell in every line.
+/// Returns a node that has the name of its cell in every line, and a word that no other line has: to
+/// git, lines that are numbered in the same way may be alike, whatever else is in them.
 fn owned(node: &Node, cell: &str) -> Node {
     match node {
         Node::File(content, executable) => {
             let mut out = Vec::new();
             for line in content.split_inclusive(|byte| *byte == b'\n') {
                 out.extend(line.strip_suffix(b"\n").unwrap());
-                out.extend(format!(" in {cell}\n").bytes());
+                let mut hash = DefaultHasher::new();
+                (cell, line).hash(&mut hash);
+                out.extend(format!(" in {cell} {:016x}\n", hash.finish()).bytes());
             }
             Node::File(out, *executable)
         }

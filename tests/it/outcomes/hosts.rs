@@ -17,6 +17,23 @@ use super::lab::{Lab, plain_git, temporary};
 use super::names;
 use super::table::{Cell, Node, Tree, cells};
 
+/// Returns the settings of a folder on one host, with nothing guarded.
+pub(crate) fn settings(root: &Path, host: &str, hub: &Path) -> Settings {
+    Settings {
+        root: root.to_owned(),
+        git_dir: None,
+        hub: Some(hub.to_str().unwrap().to_owned()),
+        branch: "main".to_owned(),
+        host: host.to_owned(),
+        max_file: 1 << 30,
+        exclude: Vec::new(),
+        only: Vec::new(),
+        conflict: Policy::Merge,
+        mass_delete_files: 1000,
+        mass_delete_percent: 100,
+    }
+}
+
 /// One host: its folder, and the way to the hub.
 struct Host {
     folder: Folder,
@@ -36,19 +53,7 @@ impl Host {
         ] {
             assert!(plain_git(&root).args(args).status().unwrap().success());
         }
-        let settings = Settings {
-            root: root.clone(),
-            git_dir: None,
-            hub: Some(hub.to_str().unwrap().to_owned()),
-            branch: "main".to_owned(),
-            host: name.to_owned(),
-            max_file: 1 << 30,
-            exclude: Vec::new(),
-            only: Vec::new(),
-            conflict: Policy::Merge,
-            mass_delete_files: 1000,
-            mass_delete_percent: 100,
-        };
+        let settings = settings(&root, name, hub);
         let place = Place::open(settings.clone()).unwrap();
         let remote = Remote::of(&place).unwrap().unwrap();
         let folder = Folder::open(settings).unwrap();

@@ -14,19 +14,19 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 /// What can be worked on: the directories, the folder itself first, and the names in each of them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Names {
+pub(crate) struct Names {
     dirs: &'static [&'static str],
     files: &'static [&'static str],
 }
 
 /// As in a small project.
-pub(super) const MANY: Names = Names {
+pub(crate) const MANY: Names = Names {
     dirs: &["", "a/", "b/", "b/deep/", "c/"],
     files: &["one", "two", "three.txt", "four.txt", "five", "a", "b"],
 };
 
 /// So few that everything meets all the time, files and directories above all.
-pub(super) const FEW: Names = Names {
+pub(crate) const FEW: Names = Names {
     dirs: &["", "a/", "b/", "b/a/"],
     files: &["one", "a", "b"],
 };
@@ -35,7 +35,7 @@ pub(super) const FEW: Names = Names {
 const MARK: &[u8] = b"tok-";
 
 /// Returns every token in a text.
-pub(super) fn tokens_in(text: &[u8]) -> BTreeSet<String> {
+pub(crate) fn tokens_in(text: &[u8]) -> BTreeSet<String> {
     text.windows(MARK.len() + 9)
         .filter(|window| window.starts_with(MARK))
         .map(|window| String::from_utf8_lossy(window).into_owned())
@@ -43,7 +43,7 @@ pub(super) fn tokens_in(text: &[u8]) -> BTreeSet<String> {
 }
 
 /// Who works in one folder.
-pub(super) struct Actor {
+pub(crate) struct Actor {
     letter: char,
     root: PathBuf,
     trash: PathBuf,
@@ -56,14 +56,14 @@ pub(super) struct Actor {
     thrown: BTreeSet<u64>,
     count: u32,
     /// Every token, and where it was written.
-    pub(super) written: BTreeMap<String, String>,
+    pub(crate) written: BTreeMap<String, String>,
     /// Every token that was in this folder when it was overwritten or deleted here.
-    pub(super) destroyed: BTreeSet<String>,
+    pub(crate) destroyed: BTreeSet<String>,
 }
 
 impl Actor {
     /// Somebody who works in `root` and throws away to `trash` on the same disk.
-    pub(super) fn new(name: &str, root: &Path, trash: &Path, names: Names) -> Self {
+    pub(crate) fn new(name: &str, root: &Path, trash: &Path, names: Names) -> Self {
         fs::create_dir(trash).unwrap();
         Self {
             letter: name.chars().next().unwrap(),
@@ -80,7 +80,7 @@ impl Actor {
     }
 
     /// The same, who also holds files open and writes to them later.
-    pub(super) fn holding(self) -> Self {
+    pub(crate) fn holding(self) -> Self {
         Self {
             holds: true,
             ..self
@@ -88,12 +88,12 @@ impl Actor {
     }
 
     /// Closes all files.
-    pub(super) fn let_go(&mut self) {
+    pub(crate) fn let_go(&mut self) {
         self.held.clear();
     }
 
     /// Does one thing. What is not possible as things stand is left.
-    pub(super) fn act(&mut self, random: &mut fastrand::Rng) {
+    pub(crate) fn act(&mut self, random: &mut fastrand::Rng) {
         let name = self.name(random);
         if self.holds && random.u32(..4) == 0 {
             drop(self.hold(name, random));
@@ -174,7 +174,12 @@ impl Actor {
         Ok(path)
     }
 
-    fn save_in_place(&mut self, name: &str, random: &mut fastrand::Rng) -> io::Result<()> {
+    /// Opens a file, replaces a line in it, and writes it.
+    pub(crate) fn save_in_place(
+        &mut self,
+        name: &str,
+        random: &mut fastrand::Rng,
+    ) -> io::Result<()> {
         let path = self.make_room(name)?;
         if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
             return Ok(());
@@ -196,7 +201,12 @@ impl Actor {
         Ok(())
     }
 
-    fn save_by_rename(&mut self, name: &str, random: &mut fastrand::Rng) -> io::Result<()> {
+    /// Writes a file beside it and exchanges the two.
+    pub(crate) fn save_by_rename(
+        &mut self,
+        name: &str,
+        random: &mut fastrand::Rng,
+    ) -> io::Result<()> {
         let path = self.make_room(name)?;
         let before = match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_file() => fs::read(&path)?,
@@ -221,7 +231,24 @@ impl Actor {
         }
     }
 
-    fn append(&mut self, name: &str) -> io::Result<()> {
+    /// Writes a text of several lines in the place of what is there, a token of its own behind it.
+    pub(crate) fn put(&mut self, name: &str, text: &str) -> io::Result<()> {
+        let path = self.make_room(name)?;
+        let before = match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_file() => fs::read(&path)?,
+            Ok(_) => return Ok(()),
+            Err(_) => Vec::new(),
+        };
+        let token = self.token();
+        let after = format!("{text}# {token}\n").into_bytes();
+        fs::write(&path, &after)?;
+        self.replaced(&before, &after);
+        self.wrote([token], name);
+        Ok(())
+    }
+
+    /// Adds a line.
+    pub(crate) fn append(&mut self, name: &str) -> io::Result<()> {
         let path = self.root.join(name);
         if !fs::symlink_metadata(&path)?.is_file() {
             return Ok(());
@@ -261,14 +288,16 @@ impl Actor {
         Ok(())
     }
 
-    fn delete(&mut self, name: &str) -> io::Result<()> {
+    /// Moves a file or directory out of the folder.
+    pub(crate) fn delete(&mut self, name: &str) -> io::Result<()> {
         let aside = self.aside();
         fs::rename(self.root.join(name), &aside)?;
         self.discarded(&aside, b"");
         Ok(())
     }
 
-    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+    /// Renames a file or directory; over a file as `mv` does.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         if from == to {
             return Ok(());
         }
@@ -292,7 +321,8 @@ impl Actor {
         }
     }
 
-    fn link(&mut self, name: &str) -> io::Result<()> {
+    /// Makes a link.
+    pub(crate) fn link(&mut self, name: &str) -> io::Result<()> {
         let path = self.make_room(name)?;
         let token = self.token();
         symlink(format!("to/{token}"), path)?;
@@ -300,7 +330,8 @@ impl Actor {
         Ok(())
     }
 
-    fn chmod(&self, name: &str, executable: bool) -> io::Result<()> {
+    /// Makes a file executable, or not.
+    pub(crate) fn chmod(&self, name: &str, executable: bool) -> io::Result<()> {
         let path = self.root.join(name);
         if !fs::symlink_metadata(&path)?.is_file() {
             return Ok(());

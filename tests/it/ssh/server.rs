@@ -22,7 +22,7 @@ use crate::transport_path::Inbox;
 
 const SSHD: &str = "/usr/sbin/sshd";
 
-pub(super) fn tool(program: &str, args: &[&str]) -> String {
+pub(crate) fn tool(program: &str, args: &[&str]) -> String {
     let patience = Patience::Total(Duration::from_secs(20));
     let done = process::run(process::command(program).args(args), b"", patience).unwrap();
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
@@ -31,24 +31,24 @@ pub(super) fn tool(program: &str, args: &[&str]) -> String {
 }
 
 /// An sshd of our own, and how a client reaches it as the host `hub.test`.
-pub(super) struct Server {
-    pub(super) dir: tempfile::TempDir,
+pub(crate) struct Server {
+    pub(crate) dir: tempfile::TempDir,
     port: u16,
     sshd: Option<Running>,
 }
 
 impl Server {
     /// Starts a server; says why a test is skipped where that cannot be done.
-    pub(super) fn start(test: &str) -> Option<Self> {
+    pub(crate) fn start(test: &str) -> Option<Self> {
         Self::with(test, "")
     }
 
     /// Starts a server on which every command goes through this script (for `sh`).
-    pub(super) fn forcing(test: &str, script: &str) -> Option<Self> {
+    pub(crate) fn forcing(test: &str, script: &str) -> Option<Self> {
         Self::with(test, script)
     }
 
-    pub(super) fn with(test: &str, script: &str) -> Option<Self> {
+    pub(crate) fn with(test: &str, script: &str) -> Option<Self> {
         if !Path::new(SSHD).exists() {
             skipped(test, "there is no sshd");
             return None;
@@ -113,18 +113,18 @@ impl Server {
         Some(server)
     }
 
-    pub(super) fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Tells the client which key this server has.
-    pub(super) fn know_key(&self) {
+    pub(crate) fn know_key(&self) {
         let key = fs::read_to_string(self.at("host_key.pub")).unwrap();
         let line = format!("[127.0.0.1]:{} {key}", self.port);
         fs::write(self.at("known_hosts"), line).unwrap();
     }
 
-    pub(super) fn listen(&mut self) {
+    pub(crate) fn listen(&mut self) {
         let mut command = process::command(SSHD);
         command.args(["-D", "-e", "-f"]).arg(self.at("sshd_config"));
         command.stderr(Stdio::piped());
@@ -139,12 +139,12 @@ impl Server {
         self.sshd = Some(sshd);
     }
 
-    pub(super) fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.sshd.as_ref().unwrap().pid()
     }
 
     /// Ends the listener and every connection, as a machine that reboots.
-    pub(super) fn shut_down(&mut self) {
+    pub(crate) fn shut_down(&mut self) {
         let mut all = family(self.pid());
         all.push(self.pid());
         for pid in all {
@@ -153,19 +153,19 @@ impl Server {
         self.sshd = None;
     }
 
-    pub(super) fn command(&self) -> String {
+    pub(crate) fn command(&self) -> String {
         format!("ssh -F {}", self.at("ssh_config").display())
     }
 
     /// Makes a hub on the server, and returns where it is.
-    pub(super) fn hub(&self, name: &str) -> PathBuf {
+    pub(crate) fn hub(&self, name: &str) -> PathBuf {
         let path = self.at(name);
         hub::create(&path, "main", false).unwrap();
         path
     }
 
     /// Makes a clone whose hub is at this path of the server.
-    pub(super) fn clone(&self, name: &str, hub: &Path) -> Clone {
+    pub(crate) fn clone(&self, name: &str, hub: &Path) -> Clone {
         let url = format!("hub.test:{}", hub.display());
         let command = self.command();
         let mut clone = Clone::new(
@@ -179,31 +179,31 @@ impl Server {
     }
 
     /// Returns a folder for the transport whose hub is at this path of the server.
-    pub(super) fn folder(&self, key: &str, hub: &Path) -> Folder {
+    pub(crate) fn folder(&self, key: &str, hub: &Path) -> Folder {
         let url = format!("ssh://hub.test{}", hub.display());
         let mut folder = crate::transport_path::folder(key, Kind::of(&url, Path::new("/")));
         folder.ssh_command = Some(self.command());
         folder
     }
 
-    pub(super) fn transport(&self, pace: Pace) -> (HubTransport, Inbox) {
+    pub(crate) fn transport(&self, pace: Pace) -> (HubTransport, Inbox) {
         let (sink, inbox) = Inbox::new();
         (HubTransport::new(sink, self.at("run"), pace), inbox)
     }
 
     /// Returns the shells on the server that run our script.
-    pub(super) fn shells(&self) -> Vec<i32> {
+    pub(crate) fn shells(&self) -> Vec<i32> {
         let is_ours = |pid: &i32| words(*pid) == ["sh", "-s"] && !shells_above(*pid);
         family(self.pid()).into_iter().filter(is_ours).collect()
     }
 
     /// Returns the server's connections: the children of its listener.
-    pub(super) fn connections(&self) -> Vec<i32> {
+    pub(crate) fn connections(&self) -> Vec<i32> {
         children(self.pid())
     }
 
     /// Ends the connection that the clients share.
-    pub(super) fn close_connection(&self, clone: &Clone) {
+    pub(crate) fn close_connection(&self, clone: &Clone) {
         if let Kind::Ssh(server, _) = &clone.remote.kind {
             Ssh::new(Some(&self.command()), server, &self.at("run")).close();
         }
@@ -219,17 +219,17 @@ impl Drop for Server {
 }
 
 /// Whether the parent is such a shell too: its own background jobs look the same.
-pub(super) fn shells_above(pid: i32) -> bool {
+pub(crate) fn shells_above(pid: i32) -> bool {
     parent(pid).is_some_and(|above| words(above) == ["sh", "-s"])
 }
 
-pub(super) fn words(pid: i32) -> Vec<String> {
+pub(crate) fn words(pid: i32) -> Vec<String> {
     let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let text = String::from_utf8_lossy(&raw).into_owned();
     text.split_terminator('\0').map(str::to_owned).collect()
 }
 
-pub(super) fn parent(pid: i32) -> Option<i32> {
+pub(crate) fn parent(pid: i32) -> Option<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
@@ -237,7 +237,7 @@ pub(super) fn parent(pid: i32) -> Option<i32> {
     (state != "Z").then_some(parent)
 }
 
-pub(super) fn children(of: i32) -> Vec<i32> {
+pub(crate) fn children(of: i32) -> Vec<i32> {
     fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -245,7 +245,7 @@ pub(super) fn children(of: i32) -> Vec<i32> {
         .collect()
 }
 
-pub(super) fn family(of: i32) -> Vec<i32> {
+pub(crate) fn family(of: i32) -> Vec<i32> {
     let mut all = children(of);
     let mut at = 0;
     while at < all.len() {
@@ -255,17 +255,17 @@ pub(super) fn family(of: i32) -> Vec<i32> {
     all
 }
 
-pub(super) fn kill(pid: i32, signal: Signal) {
+pub(crate) fn kill(pid: i32, signal: Signal) {
     // It may have ended by itself meanwhile.
     kill_process(Pid::from_raw(pid).unwrap(), signal).ok();
 }
 
 /// Something that tells when a process has ended.
-pub(super) fn watch_end(pid: i32) -> OwnedFd {
+pub(crate) fn watch_end(pid: i32) -> OwnedFd {
     pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap()
 }
 
-pub(super) fn wait_for_end(process: &OwnedFd, what: &str) {
+pub(crate) fn wait_for_end(process: &OwnedFd, what: &str) {
     let limit = Timespec {
         tv_sec: 30,
         tv_nsec: 0,
@@ -275,7 +275,7 @@ pub(super) fn wait_for_end(process: &OwnedFd, what: &str) {
 }
 
 /// A script that leaves a server without inotifywait.
-pub(super) const PLAIN: &str = r#"
+pub(crate) const PLAIN: &str = r#"
 mkdir -p "${0%/*}/bin"
 for name in sh ls sleep git git-upload-pack git-receive-pack cat; do
     ln -sf "$(command -v $name)" "${0%/*}/bin/$name"
@@ -285,7 +285,7 @@ exec sh -c "$SSH_ORIGINAL_COMMAND"
 "#;
 
 /// A script that behaves as a forge does.
-pub(super) const FORGE: &str = r#"
+pub(crate) const FORGE: &str = r#"
 echo x >>"${0%/*}/log"
 case $SSH_ORIGINAL_COMMAND in
 git-upload-pack* | git-receive-pack*) exec sh -c "$SSH_ORIGINAL_COMMAND" ;;
