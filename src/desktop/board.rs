@@ -171,6 +171,8 @@ struct Known {
     folder: Folder,
     round: Option<Round>,
     earlier: VecDeque<ObjectId>,
+    /// What was pushed last. A push may end before its commit is told.
+    pushed: Option<ObjectId>,
     incoming: Incoming,
     conflicts: Vec<ConflictCopy>,
     /// What was held at the last look.
@@ -212,6 +214,7 @@ impl Board {
             folder,
             round: None,
             earlier: VecDeque::new(),
+            pushed: None,
             incoming: Incoming::default(),
             conflicts: Vec::new(),
             held: Vec::new(),
@@ -268,12 +271,13 @@ impl Board {
             let surplus = known.earlier.len().saturating_sub(EARLIER);
             known.earlier.drain(..surplus);
         }
-        known.asked = ask.then_some(made.id);
+        let pushed = known.pushed.filter(|pushed| *pushed == made.id);
+        known.asked = (ask && pushed.is_none()).then_some(made.id);
         known.round = Some(Round {
             commit: made.id,
             summary: made.summary.clone(),
             more,
-            pushed: None,
+            pushed,
             hosts: Vec::new(),
         });
         self.steps(key, Some(now));
@@ -283,6 +287,7 @@ impl Board {
         let Some(known) = self.folders.get_mut(key) else {
             return;
         };
+        known.pushed = Some(commit);
         // Another than ours is a merge with it.
         let older = known.earlier.contains(&commit);
         if let Some(round) = known.round.as_mut().filter(|_| !older) {

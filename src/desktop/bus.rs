@@ -2,15 +2,18 @@
 //!
 //! One call at a time, each with a limit. What the limit cuts off is taken up if it is answered
 //! after all, so that nothing stays on the screen that nobody knows of.
+//!
+//! Invariant: answers and clicks are taken in the order in which the server sent them. So a click is
+//! one on the card that was on the screen then, not on the one before or after it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
-use zbus::message::Type;
+use zbus::message::{Sequence, Type};
 use zbus::zvariant::Value;
 use zbus::{Connection, MatchRule, MessageStream};
 
@@ -30,6 +33,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(10);
 /// So many calls may be without an answer before no more are made.
 const UNANSWERED: usize = 4;
+/// So many clicks wait for the answer to a call.
+const CLICKS: usize = 64;
 /// How long the farewell may take in all.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -37,12 +42,20 @@ const FAREWELL: Duration = Duration::from_millis(500);
 enum Answer {
     /// The server can do this.
     Can(Can),
-    /// It shows this card under this id.
-    Shown(Slot, u32, Card),
+    /// It shows this card.
+    Shown(Slot, OnScreen, Card),
     /// It could not show it, or say what it can do.
     Failed(Option<Slot>, zbus::Error),
     /// It took a notification away.
     Withdrawn,
+}
+
+/// What the server said of a card that it shows.
+#[derive(Debug, Clone, Copy)]
+struct OnScreen {
+    id: u32,
+    /// When it was said, among all that comes from the bus.
+    said: Sequence,
 }
 
 /// What the server can do, as far as it matters.
@@ -172,6 +185,7 @@ async fn serve(shared: &Arc<Shared>, bus: &Connection) -> zbus::Result<()> {
         answers,
         can: None,
         flight: None,
+        clicks: VecDeque::new(),
         unanswered: 0,
         ticket: 0,
         rest: None,
@@ -185,13 +199,15 @@ async fn serve(shared: &Arc<Shared>, bus: &Connection) -> zbus::Result<()> {
         desk.advance();
         let wake = desk.wake().map_or(Duration::from_secs(3600), clock::until);
         tokio::select! {
-            () = shared.changed.notified() => {}
-            Some((ticket, answer)) = desk.answers.recv() => desk.heard(ticket, answer),
+            // What was clicked before an answer came is here before it, and is looked at first.
+            biased;
             signal = clicks.next() => match signal {
-                Some(Ok(signal)) => desk.signal(&signal),
+                Some(Ok(signal)) => desk.clicked(signal),
                 Some(Err(error)) => tracing::debug!(%error, "a signal was lost"),
                 None => return Err(zbus::Error::Failure("the bus is gone".to_owned())),
             },
+            Some((ticket, answer)) = desk.answers.recv() => desk.heard(ticket, answer),
+            () = shared.changed.notified() => {}
             owner = owners.next() => match owner {
                 Some(Ok(signal)) => desk.another_server(&signal),
                 Some(Err(error)) => tracing::debug!(%error, "a signal was lost"),
@@ -210,6 +226,8 @@ struct Desk {
     answers: mpsc::UnboundedReceiver<(u64, Answer)>,
     can: Option<Can>,
     flight: Option<Flight>,
+    /// What was clicked while a card was on its way, which may be on the screen already.
+    clicks: VecDeque<zbus::Message>,
     unanswered: usize,
     ticket: u64,
     /// Until when the server is left alone.
@@ -223,6 +241,7 @@ impl Desk {
         let now = clock::now();
         if let Some(flight) = self.flight.take_if(|flight| flight.until <= now) {
             self.unanswered += 1;
+            self.take_clicks(None);
             self.failed(flight.slot.as_ref(), "it does not answer");
         }
         if self.flight.is_some()
@@ -264,7 +283,7 @@ impl Desk {
                     },
                     Some(can),
                 ) => match show(&bus, replaces, &card, can).await {
-                    Ok(id) => Answer::Shown(slot, id, card),
+                    Ok(on_screen) => Answer::Shown(slot, on_screen, card),
                     Err(error) => Answer::Failed(Some(slot), error),
                 },
             };
@@ -298,16 +317,21 @@ impl Desk {
                 self.can = Some(can);
                 self.answered();
             }
-            Answer::Shown(slot, id, card) => {
+            Answer::Shown(slot, OnScreen { id, said }, card) => {
+                self.take_clicks(Some(said));
                 self.shared.board().shown(clock::now(), &slot, id, card);
                 self.answered();
             }
             Answer::Withdrawn => self.answered(),
             Answer::Failed(slot, error) => {
                 if in_time.is_some() {
+                    self.take_clicks(None);
                     self.failed(slot.as_ref(), &error.to_string());
                 }
             }
+        }
+        if self.flight.is_none() {
+            self.take_clicks(None);
         }
     }
 
@@ -339,8 +363,31 @@ impl Desk {
         // One that our own call started is going to answer it.
         if owners.is_ok_and(|(_, old, _)| !old.is_empty()) {
             self.flight = None;
+            self.clicks.clear();
             self.shared.board().lost();
             self.shared.let_go();
+        }
+    }
+
+    /// Takes a click. While a card is on its way, only its answer tells whether the click was on that
+    /// card or on the one before it.
+    fn clicked(&mut self, signal: zbus::Message) {
+        let shows = self.flight.as_ref().is_some_and(|it| it.slot.is_some());
+        if !shows {
+            self.signal(&signal);
+        } else if self.clicks.len() < CLICKS {
+            self.clicks.push_back(signal);
+        }
+    }
+
+    /// Takes the clicks that waited; with `before` those only that came before it.
+    fn take_clicks(&mut self, before: Option<Sequence>) {
+        let is_due =
+            |click: &zbus::Message| before.is_none_or(|before| click.recv_position() < before);
+        while self.clicks.front().is_some_and(is_due) {
+            if let Some(click) = self.clicks.pop_front() {
+                self.signal(&click);
+            }
         }
     }
 
@@ -408,7 +455,7 @@ async fn capabilities(bus: &Connection) -> zbus::Result<Can> {
     })
 }
 
-async fn show(bus: &Connection, replaces: u32, card: &Card, can: Can) -> zbus::Result<u32> {
+async fn show(bus: &Connection, replaces: u32, card: &Card, can: Can) -> zbus::Result<OnScreen> {
     let body = if can.markup {
         without_markup(&card.body)
     } else {
@@ -436,10 +483,13 @@ async fn show(bus: &Connection, replaces: u32, card: &Card, can: Can) -> zbus::R
         hints,
         timeout,
     );
-    let id = bus
+    let answer = bus
         .call_method(Some(SERVER), OBJECT, Some(SERVER), "Notify", &call)
         .await?;
-    id.body().deserialize()
+    Ok(OnScreen {
+        id: answer.body().deserialize()?,
+        said: answer.recv_position(),
+    })
 }
 
 async fn withdraw(bus: &Connection, id: u32) -> Answer {

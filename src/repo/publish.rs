@@ -346,22 +346,22 @@ pub(super) fn remove_unfinished(place: &Place) -> Result<(), RepoError> {
 
 /// Removes the locks that a killed agent left, and nothing else (ground rule 3).
 ///
+/// git makes a lock before it writes into it, and one of HEAD stays empty. Such a lock tells nothing by
+/// itself; it is ours while our lock of the index stands, because we lock the branch under that only, and
+/// nobody else is at work. So the lock of the index goes last.
+///
 /// `tips` are the commits that we were moving the branch to. Must be called under our own lock of
 /// the folder. Returns the locks that were removed.
 pub fn remove_own_locks(place: &Place, tips: &[ObjectId]) -> Result<Vec<PathBuf>, RepoError> {
     let mut removed = Vec::new();
     let mut take = |path: PathBuf| -> Result<(), RepoError> {
-        fs::remove_file(&path).map_err(|error| RepoError::io(&path, error))?;
+        // A git that outlived us may let go of it in this moment.
+        remove(&path)?;
         tracing::info!(path = %path.display(), "removed a lock that a killed agent left");
         removed.push(path);
         Ok(())
     };
-    let inode = |path: &Path| fs::symlink_metadata(path).ok().map(|meta| meta.ino());
-
-    if let Some(lock) = index_lock::left_behind(place)? {
-        take(lock)?;
-        index_lock::forget(place)?;
-    }
+    let index = index_lock::left_behind(place)?;
     if let Some(lock) = git::reftable::left_lock(&place.git) {
         take(lock)?;
     }
@@ -372,18 +372,31 @@ pub fn remove_own_locks(place: &Place, tips: &[ObjectId]) -> Result<Vec<PathBuf>
         .common_dir()
         .join(format!("{}.lock", place.branch_ref()));
     let head = place.git.dir().join("HEAD.lock");
+    let is_empty = |lock: &Path| fs::symlink_metadata(lock).is_ok_and(|meta| meta.len() == 0);
     let held_for = fs::read(&branch)
         .ok()
         .and_then(|text| ObjectId::from_hex(text).ok());
-    let branch_is_ours = held_for.is_some_and(|id| tips.contains(&id));
     let tip = git::refs::read(&place.git, &place.objects, &place.branch_ref())?;
-    let moved_by_us = tip.is_some_and(|tip| tips.contains(&tip))
-        && inode(&place.store.join("index.new")).is_some();
-    if fs::metadata(&head).is_ok_and(|meta| meta.len() == 0) && (branch_is_ours || moved_by_us) {
+    let moved_by_us =
+        tip.is_some_and(|tip| tips.contains(&tip)) && place.store.join("index.new").exists();
+    let is_nameless = is_empty(&branch) || (is_empty(&head) && !branch.exists());
+    let under_ours = index.is_some() && is_nameless;
+    if under_ours && !gate::foreign_writers(&place.git).is_empty() {
+        // The next try knows more; until then the lock of the index is what it is known by.
+        return Ok(removed);
+    }
+    let branch_is_ours =
+        held_for.is_some_and(|id| tips.contains(&id)) || (under_ours && is_empty(&branch));
+    if is_empty(&head) && (branch_is_ours || under_ours || moved_by_us) {
         take(head)?;
     }
+    fault::at("L2.head-free");
     if branch_is_ours {
         take(branch)?;
+    }
+    if let Some(lock) = index {
+        take(lock)?;
+        index_lock::forget(place)?;
     }
     Ok(removed)
 }

@@ -113,6 +113,9 @@ const NO_LINKS: &[&str] = &["S7.owner", "S7.made", "S7.owned"];
 /// Committing what the user wrote at a path of the base map.
 const SIDES: &[&str] = &["B1.side", "A2.journal", "A4.bases", "A5.published"];
 
+/// Removing the locks that a kill left.
+const LOCKS: &[&str] = &["L2.head-free"];
+
 /// Steps that only a user who interferes makes us pass; see the tests of that name.
 const INTERFERED: &[&str] = &["A3.back", "A3.taken-back"];
 
@@ -128,7 +131,7 @@ fn every_step_of_the_source_is_killed_here() {
         .iter()
         .map(|(step, _)| (*step).to_owned())
         .collect();
-    for list in [SNAPSHOT, RECEIVE, NO_LINKS, SIDES, INTERFERED] {
+    for list in [SNAPSHOT, RECEIVE, NO_LINKS, SIDES, LOCKS, INTERFERED] {
         for step in list {
             let name = step.split('#').next().unwrap();
             covered.insert(name.to_owned());
@@ -554,6 +557,40 @@ fn a_kill_together_with_the_git_that_holds_the_locks() {
         pair.restore();
         here.once_until(step).kill_all();
         assert_recovers(&pair, step, &["TOKEN-edit"]);
+    }
+}
+
+#[test]
+fn locks_that_a_git_of_ours_had_no_time_to_write_into_are_removed_and_no_others() {
+    let pair = Pair::new(FILES);
+    let here = &pair.laptop;
+    here.write("edit", "TOKEN-edit\n");
+    pair.save();
+    let [head, branch] =
+        ["HEAD.lock", "refs/heads/main.lock"].map(|name| here.at(".git").join(name));
+    // git makes its locks one by one, and writes into the branch's only then.
+    for left in [&[&head][..], &[&branch], &[&head, &branch]] {
+        for again in [None, Some(LOCKS[0])] {
+            pair.restore();
+            here.once_until("S7.index-locked").kill_all();
+            for lock in left {
+                fs::write(lock, "").unwrap();
+            }
+            if let Some(step) = again {
+                assert_eq!(here.once_with(&format!("{step}:kill")).code, KILLED);
+            }
+            assert_recovers(&pair, &format!("{left:?}, {again:?}"), &["TOKEN-edit"]);
+        }
+    }
+    // Without a lock of ours they are somebody's.
+    for left in [&head, &branch] {
+        pair.restore();
+        fs::write(left, "").unwrap();
+        let ran = here.once();
+        assert_ne!(ran.code, Some(0), "{ran:?}");
+        assert!(left.exists());
+        fs::remove_file(left).unwrap();
+        assert_recovers(&pair, "they let go", &["TOKEN-edit"]);
     }
 }
 

@@ -136,6 +136,19 @@ fn what_leaves_is_one_notification_that_is_replaced() {
 }
 
 #[test]
+fn a_push_that_ends_before_its_commit_is_told_is_shown_with_it() {
+    let mut board = board(Notify::Steps);
+    let mut last = 0;
+    board.tell(at(0), KEY, &Tell::Pushed(id("1")));
+    board.tell(at(1), KEY, &committed("1", "a"));
+    let calls = serve(&mut board, at(1), &mut last);
+    assert_eq!(calls, ["+1 Sync: pushed | a"]);
+    board.tell(at(2), KEY, &committed("2", "b"));
+    let calls = serve(&mut board, at(2), &mut last);
+    assert_eq!(calls, ["=1 Sync: committed | b"]);
+}
+
+#[test]
 fn a_push_of_an_earlier_commit_says_nothing_of_a_newer_one() {
     let (mut board, mut last) = (board(Notify::Steps), 0);
     board.tell(at(0), KEY, &committed("1", "a"));

@@ -112,6 +112,48 @@ fn a_commit_that_is_pushed_keeps_its_message_and_gets_a_note_on_every_host() {
 }
 
 #[test]
+fn a_click_is_on_the_card_that_was_on_the_screen() {
+    let desk = Desk::new();
+    let fast = "[settle]\nquiet = \"0s\"\n[push]\nquiet_max = \"100ms\"\n";
+    let pair = pair(&desk, says(&desk, &format!("{CLICK}{fast}"), "why"));
+    // Its message if it was not pushed yet, else a note.
+    let words = |commit: &str| {
+        let form = "--format=%s%n%N";
+        pair.laptop
+            .git(["log", "-1", form, "--notes=autosync", commit])
+    };
+    let has_words = |commit: &str| words(commit).lines().any(|line| line == "why");
+    let proceeds = |text: &str| {
+        edited(&desk, &pair, text);
+        desk.shows(|shown| shown.title == "Sync: pushed");
+        pair.equal();
+        pair.laptop.git(["rev-parse", "HEAD"])
+    };
+    for round in 0..5 {
+        let before = proceeds(&format!("{round} before"));
+        // It is not on the screen before the server says so.
+        desk.hang(true);
+        let shown = edited(&desk, &pair, &format!("{round} unseen"));
+        desk.click(shown.id, "describe");
+        desk.hang(false);
+        let asked_of = format!("words for the one before, {round}");
+        pair.laptop.until(&asked_of, |_| has_words(&before));
+        desk.shows(|shown| shown.title == "Sync: pushed");
+        pair.equal();
+        assert!(!has_words("HEAD"), "{round}");
+        // And it is as soon as it does.
+        let shown = edited(&desk, &pair, &format!("{round} seen"));
+        desk.click(shown.id, "describe");
+        let asked_of = format!("words for this one, {round}");
+        pair.laptop.until(&asked_of, |_| has_words("HEAD"));
+        desk.shows(|shown| shown.title == "Sync: pushed");
+        pair.equal();
+        assert!(has_words("HEAD") && !has_words("HEAD~"), "{round}");
+    }
+    pair.ends_well();
+}
+
+#[test]
 fn who_closes_the_question_or_says_nothing_lets_the_push_go() {
     for click in [false, true] {
         let desk = Desk::new();
