@@ -6,11 +6,13 @@
 //! host than the one that wrote it, it was published before and is in the history.
 //!
 //! `AUTOSYNC_TEST_SECONDS` is how long the work goes on (60 or 20), `AUTOSYNC_TEST_SEED` repeats a run as
-//! far as time lets it be repeated.
+//! far as time lets it be repeated, `AUTOSYNC_TEST_KEEP` is where everything is copied to if something
+//! was lost.
 
 pub(crate) mod actor;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use autosync::clock;
@@ -216,8 +218,24 @@ fn work(work: Work) {
             calm.as_millis()
         );
     }
+    if !lost.is_empty() {
+        keep(&pair, seed);
+    }
     assert!(lost.is_empty(), "{context}\n{lost:#?}");
     assert!(written > 100, "{written}");
+}
+
+/// Copies the hosts to where they are kept, for who looks for the reason.
+fn keep(pair: &Pair, seed: u64) {
+    let Some(place) = std::env::var_os("AUTOSYNC_TEST_KEEP") else {
+        return;
+    };
+    for (host, name) in pair.hosts().into_iter().zip(["laptop", "server"]) {
+        let to = Path::new(&place).join(format!("{seed}-{name}"));
+        let mut command = host.sandbox.command("cp");
+        command.arg("-a").arg(host.sandbox.root()).arg(to);
+        assert!(command.status().unwrap().success());
+    }
 }
 
 /// Waits until nothing is left of what the agents displaced: by then what was written to it late is
