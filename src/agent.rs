@@ -26,6 +26,7 @@ use crate::control::{
 use crate::desktop::{Deed, Desktop};
 use crate::engine::action::Tell;
 use crate::engine::event::{Event, Request, RescanWhy, Trouble};
+use crate::engine::recall::Answer;
 use crate::engine::status::{AgentStatus, Status};
 use crate::error::Complaint;
 use crate::process;
@@ -39,6 +40,7 @@ pub mod prepare;
 
 mod folder;
 mod log;
+pub mod recall;
 mod screen;
 pub mod transports;
 
@@ -90,6 +92,8 @@ pub struct Agent {
     barriers: Vec<Barrier>,
     since: String,
     next_ticket: u64,
+    /// Who wants something back, and in which folder.
+    recalls: BTreeMap<u64, (u64, Reply<Answer>)>,
 }
 
 /// Somebody who waits until what happened before the question is dealt with.
@@ -126,6 +130,7 @@ impl Agent {
             barriers: Vec::new(),
             since: clock::wall(),
             next_ticket: 0,
+            recalls: BTreeMap::new(),
         };
         for folder in folders {
             this.start_folder(folder)?;
@@ -167,6 +172,7 @@ impl Agent {
             }
             self.desktop.forget(&id.to_string());
             folder.finish();
+            self.recalls.retain(|_, (of, _)| *of != id);
             for barrier in &mut self.barriers {
                 barrier.echoes.retain(|waiting| *waiting != id);
             }
@@ -373,6 +379,12 @@ impl Agent {
                             },
                         );
                     }
+                    Wanted::Answer(ticket, answer) => {
+                        if let Some((_, reply)) = self.recalls.remove(&ticket) {
+                            // Who hung up meanwhile sees it in the log.
+                            drop(reply.send(answer.map_err(recall::in_the_way)));
+                        }
+                    }
                     Wanted::Failed(event) => folder.handle(event),
                 }
             }
@@ -512,6 +524,11 @@ impl Agent {
                 let approved = self.approve(folder.as_deref());
                 drop(reply.send(approved));
             }
+            Ask::Recall {
+                folder,
+                recall,
+                reply,
+            } => self.recall(folder.as_deref(), recall, reply),
             Ask::Stop { reply } => {
                 drop(reply.send(Ok(())));
                 return true;

@@ -8,14 +8,19 @@
 mod approve;
 mod conflicts;
 mod generate;
+mod log;
 mod out;
 mod pause;
+mod recall;
+mod redo;
+mod restore;
 mod resume;
 mod scene;
 mod settings;
 mod status;
 mod stop;
 mod sync;
+mod undo;
 
 pub mod announce;
 pub mod clone;
@@ -83,6 +88,10 @@ enum Command {
     Stop(stop::StopArgs),
     Approve(approve::ApproveArgs),
     Conflicts(conflicts::ConflictsArgs),
+    Log(log::LogArgs),
+    Undo(undo::UndoArgs),
+    Redo(redo::RedoArgs),
+    Restore(restore::RestoreArgs),
     Announce(announce::AnnounceArgs),
     Reflect(reflect::ReflectArgs),
     Config(settings::ConfigArgs),
@@ -114,6 +123,10 @@ impl Command {
             Self::Stop(args) => stop::run(&args, scene),
             Self::Approve(args) => approve::run(&args, scene),
             Self::Conflicts(args) => conflicts::run(&args, scene),
+            Self::Log(args) => log::run(&args, scene),
+            Self::Undo(args) => undo::run(&args, scene),
+            Self::Redo(args) => redo::run(&args, scene),
+            Self::Restore(args) => restore::run(&args, scene),
             Self::Announce(args) => announce::run(&args, scene),
             Self::Reflect(args) => reflect::run(&args, &scene.env, 0),
             Self::Config(args) => settings::run(&args, scene),

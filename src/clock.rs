@@ -65,6 +65,12 @@ pub fn wall_seconds() -> i64 {
     Timestamp::now().as_second()
 }
 
+/// Returns the present wall time in the local zone, to read a person's words for a time by.
+pub fn zoned() -> Zoned {
+    let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+    Zoned::new(Timestamp::now(), zone)
+}
+
 /// Returns how far the local zone is ahead of UTC now, in minutes.
 pub fn wall_offset() -> i32 {
     let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);

@@ -13,6 +13,7 @@
 //! | `POST /v1/sync`, `/v1/resume` `{"folder":?}` | `{}` |
 //! | `POST /v1/pause` `{"folder":?,"for_ms":?}` | `{}` |
 //! | `POST /v1/approve` `{"folder":?}` | `{"approved":["..."]}` |
+//! | `POST /v1/recall` [`RecallQuestion`] | [`Answer`]: undo, redo, restore, or what they would do |
 //! | `POST /v1/stop` | `{}` |
 //!
 //! An answer that is a refusal has a status of 400 or more and says
@@ -30,6 +31,7 @@
 
 mod client;
 mod event;
+mod recall;
 mod routes;
 mod socket;
 
@@ -39,8 +41,10 @@ use tokio::sync::{broadcast, oneshot};
 
 pub use client::{Client, ClientError};
 pub use event::{Happening, What};
+pub use recall::{RecallQuestion, Verb};
 pub use socket::{BindError, Door, bind, serve};
 
+use crate::engine::recall::{Answer, Recall};
 use crate::engine::status::{AsideStatus, ConflictStatus, MarkedStatus, Status};
 
 /// How many events a reader of the stream may lag behind before it misses some.
@@ -100,6 +104,15 @@ pub enum Ask {
         folder: Option<String>,
         /// Where the answer goes.
         reply: Reply<Vec<String>>,
+    },
+    /// Bring something back in one folder, or say what that would do.
+    Recall {
+        /// Which folder; the only one if not given.
+        folder: Option<String>,
+        /// What.
+        recall: Recall,
+        /// Where the answer goes.
+        reply: Reply<Answer>,
     },
     /// Leave. Answered when the agent has begun to.
     Stop {
@@ -161,6 +174,22 @@ pub enum Refusal {
         /// The names that there are.
         known: Vec<String>,
     },
+    /// The question is about one folder, and there are several.
+    #[error("there are several folders")]
+    WhichFolder {
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// Something is in the way.
+    #[error("{message}")]
+    InTheWay {
+        /// The word for scripts.
+        code: String,
+        /// One sentence.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// Nothing is held, so there is nothing to approve.
     #[error("nothing is held")]
     NothingHeld,
@@ -190,8 +219,10 @@ pub enum Refusal {
 
 impl Refusal {
     /// Returns the word for scripts.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
+            Self::WhichFolder { .. } => "which-folder",
+            Self::InTheWay { code, .. } => code,
             Self::NoSuchFolder { .. } => "no-such-folder",
             Self::NothingHeld => "nothing-held",
             Self::NotApprovable { .. } => "not-approvable",
@@ -211,7 +242,8 @@ impl Refusal {
                 format!("The folders are: {}.", known.join(", "))
             }
             Self::TimedOut { .. } => "Run `autosync status` to see what is in the way.".into(),
-            Self::NotApprovable { hint, .. } => hint.clone(),
+            Self::WhichFolder { known } => format!("Say which: {}.", known.join(", ")),
+            Self::NotApprovable { hint, .. } | Self::InTheWay { hint, .. } => hint.clone(),
             Self::NothingHeld | Self::Stopping | Self::Nonsense(_) => String::new(),
         }
     }

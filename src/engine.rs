@@ -29,6 +29,7 @@ pub mod guard;
 mod lanes;
 pub mod notice;
 mod publishing;
+pub mod recall;
 mod receiving;
 mod report;
 pub mod settings;
@@ -49,6 +50,7 @@ use describing::Describing;
 use event::{ConflictCopy, Event, Request, Trouble};
 use lanes::Lanes;
 use notice::{Bell, Circle};
+use recall::Recalls;
 use receiving::{Made, Receiving};
 use report::Record;
 use settle::Settle;
@@ -124,6 +126,7 @@ pub struct Engine {
     release_wait: Duration,
 
     describing: Describing,
+    recalls: Recalls,
 
     /// The transports over which notices can arrive now.
     live: BTreeSet<&'static str>,
@@ -182,6 +185,7 @@ impl Engine {
         let mut engine = Self {
             settle: Settle::new(settings.settle),
             describing: Describing::new(settings.notes),
+            recalls: Recalls::default(),
             settings,
             rng: chance::Chance::new(seed),
             actions: VecDeque::new(),
@@ -244,6 +248,8 @@ impl Engine {
             Event::Maintained(_) => self.on_maintained(),
             Event::Described(outcome) => self.on_described(now, outcome),
             Event::NotesExchanged(_) => self.on_notes_exchanged(),
+            Event::RecallAsked { ticket, recall } => self.on_recall(ticket, recall),
+            Event::Recalled(outcome) => self.on_recalled(now, *outcome),
             Event::Answered { commit, message } => self.on_answered(commit, message),
             Event::Identified(id) => self.on_identified(id),
             Event::Noticed(notice, circle) => self.on_noticed(now, &notice, circle),
@@ -334,7 +340,7 @@ impl Engine {
             || self.is_stopped(Site::Push);
         let fetch = self.fetch.is_none() || self.is_stopped(Site::Fetch);
         let push = !self.wants_push() || self.is_stopped(Site::Push) || self.wants_merge();
-        let words = !self.has_words() && !self.may_exchange_notes();
+        let words = !self.has_words() && !self.may_exchange_notes() && !self.has_recalls();
         tree && receive && fetch && push && words
     }
 

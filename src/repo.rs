@@ -41,6 +41,8 @@ pub mod displaced;
 pub mod exchange;
 pub mod filter;
 pub mod folder;
+mod here;
+pub mod history;
 mod index_lock;
 pub mod journal;
 mod judge;
@@ -55,12 +57,15 @@ pub mod moves;
 pub mod network;
 mod notes;
 pub mod open;
+pub mod operation;
 pub mod pack;
 mod parting;
 pub mod plan;
 pub mod publish;
+mod recall;
 pub mod records;
 pub mod ref_locks;
+mod restore;
 pub mod reword;
 pub mod rewritten;
 pub mod scan;
@@ -224,6 +229,24 @@ impl Place {
             identity: RefCell::default(),
             has_id: Cell::new(false),
         })
+    }
+
+    /// Opens a repository only to read in it: what the configuration says of the folder is left out.
+    pub fn to_read(root: &Path, git_dir: Option<&Path>) -> Result<Self, RepoError> {
+        let settings = Settings {
+            root: root.to_owned(),
+            git_dir: git_dir.map(Path::to_owned),
+            hub: None,
+            branch: String::new(),
+            host: String::new(),
+            max_file: 0,
+            exclude: Vec::new(),
+            only: Vec::new(),
+            conflict: Policy::Merge,
+            mass_delete_files: 0,
+            mass_delete_percent: 0,
+        };
+        Self::open(settings)
     }
 
     /// Returns the root of the work tree.

@@ -10,6 +10,7 @@ use crate::engine::FolderBasics;
 use crate::engine::action::{Action, Job, Lane, Tell};
 use crate::engine::event::{Code, Event, Recovery, Request, RescanWhy, Trouble};
 use crate::engine::notice::Notice;
+use crate::engine::recall::Answer;
 use crate::engine::settings::{Mode, PushWindows};
 use crate::engine::settle::Windows;
 use crate::engine::status::{
@@ -44,6 +45,8 @@ pub(super) enum Wanted {
     Confirm(Notice),
     /// Tell the user.
     Tell(Tell),
+    /// Answer the one who wanted something back.
+    Answer(u64, Box<Result<Answer, Trouble>>),
     /// A job began.
     Started(&'static str),
     /// A job that could not be handed to its lane.
@@ -309,6 +312,7 @@ impl FolderAgent {
             Action::Announce(notice) => Wanted::Announce(notice),
             Action::Confirm(notice) => Wanted::Confirm(notice),
             Action::Tell(tell) => Wanted::Tell(tell),
+            Action::Answer { ticket, answer } => Wanted::Answer(ticket, Box::new(answer)),
         })
     }
 
@@ -415,6 +419,7 @@ pub(super) fn job_name(job: &Job) -> &'static str {
         Job::Maintain => "maintain",
         Job::Reword { .. } => "describe",
         Job::Notes => "notes",
+        Job::Recall(_) => "recall",
     }
 }
 

@@ -19,6 +19,7 @@ use crate::engine::event::{
     Applied, Change, ChangeKind, Code, Described, Event, Fetched, Merged, Pushed, Recovered,
     Recovery, Snapshotted, Trouble,
 };
+use crate::engine::recall::Recalled;
 use crate::engine::status::{AsideStatus, Progress};
 use crate::fault;
 use crate::git::index::records;
@@ -152,6 +153,11 @@ pub fn refuse(job: &Job, trouble: Trouble) -> Event {
         Job::Maintain => Event::Maintained(Err(trouble)),
         Job::Reword { .. } => Event::Described(Described::Blocked(trouble)),
         Job::Notes => Event::NotesExchanged(Err(trouble)),
+        Job::Recall(_) => Event::Recalled(Box::new(Recalled {
+            answer: Err(trouble),
+            committed: None,
+            applied: None,
+        })),
     }
 }
 
@@ -220,6 +226,7 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
                 | Job::Fetch
                 | Job::Push { .. }
                 | Job::Reword { .. }
+                | Job::Recall(_)
                 | Job::Notes
                 | Job::Maintain => false,
             };
@@ -241,8 +248,10 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
             told_basic = true;
             ear(Said::Basic);
         }
-        if let (Job::Recover | Job::Snapshot { .. } | Job::Apply { .. }, Some(here)) =
-            (&job, &folder)
+        if let (
+            Job::Recover | Job::Snapshot { .. } | Job::Apply { .. } | Job::Recall(_),
+            Some(here),
+        ) = (&job, &folder)
         {
             tell_aside(&here.place, &mut told_aside, ear);
         }
@@ -455,6 +464,7 @@ fn network_lane(
                 | Job::Merge { .. }
                 | Job::Apply { .. }
                 | Job::Reword { .. }
+                | Job::Recall(_)
                 | Job::Maintain => {
                     let message = "a tree job came to the network lane";
                     refuse(

@@ -82,7 +82,7 @@ pub fn once(
                         engine.handle_event(clock::now(), refuse(&job, trouble));
                     }
                 }
-                Action::Announce(_) | Action::Confirm(_) => {}
+                Action::Announce(_) | Action::Confirm(_) | Action::Answer { .. } => {}
                 Action::Tell(tell) => tells.push(tell),
             }
         }

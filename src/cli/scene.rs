@@ -110,6 +110,17 @@ impl Scene {
         E: Into<Complaint>,
     {
         self.start_quiet_log()?;
+        self.put(question)
+    }
+
+    /// Asks the agent something once the log was started.
+    pub(super) fn put<T, E>(
+        &self,
+        question: impl AsyncFnOnce(&Client) -> Result<T, E>,
+    ) -> Result<T, anyhow::Error>
+    where
+        E: Into<Complaint>,
+    {
         let client = self.client();
         wait_for(question(&client))?.map_err(|error| error.into().into())
     }

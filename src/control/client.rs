@@ -18,11 +18,14 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-use super::{FolderConflicts, Happening, Until};
+use super::{FolderConflicts, Happening, RecallQuestion, Until};
+use crate::engine::recall::{Answer, Recall};
 use crate::engine::status::Status;
 
 /// An agent answers within this time, or it hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What writes very many files takes this long at most.
+const LONG: Duration = Duration::from_secs(3600);
 /// No answer is longer.
 const ANSWER_MAX: usize = 256 << 20;
 
@@ -172,6 +175,14 @@ impl Client {
         let question = json!({"folder": folder});
         let answer: Approved = self.post("/v1/approve", &question, PATIENCE).await?;
         Ok(answer.approved)
+    }
+
+    /// Asks for something back in a folder, or what that would do. Answered when it is done.
+    pub async fn recall(&self, folder: &str, recall: &Recall) -> Result<Answer, ClientError> {
+        let question = RecallQuestion::new(Some(folder.to_owned()), recall);
+        let question = serde_json::to_value(question)
+            .map_err(|error| ClientError::Garbled(error.to_string()))?;
+        self.post("/v1/recall", &question, LONG).await
     }
 
     /// Asks the agent to leave. Returns when it has begun to.

@@ -19,8 +19,9 @@ use serde_json::json;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Ask, FolderConflicts, Happening, Refusal, Reply, Until, What};
+use super::{Ask, FolderConflicts, Happening, RecallQuestion, Refusal, Reply, Until, What};
 use crate::clock;
+use crate::engine::recall;
 use crate::engine::status::Status;
 
 /// How long a wait or a barrier lasts if the caller does not say.
@@ -83,6 +84,7 @@ pub(super) fn router(asks: mpsc::Sender<Ask>) -> Router {
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .route("/v1/approve", post(approve))
+        .route("/v1/recall", post(recall))
         .route("/v1/stop", post(stop))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
@@ -157,6 +159,19 @@ async fn approve(State(asks): Asks, body: Bytes) -> Answer<Approved> {
     Ok(Json(Approved { approved }))
 }
 
+async fn recall(State(asks): Asks, body: Bytes) -> Answer<recall::Answer> {
+    let question: RecallQuestion = serde_json::from_slice(&body).map_err(|error| {
+        Refusal::Nonsense(format!("the question is no JSON of its kind: {error}"))
+    })?;
+    let (folder, recall) = question.read().map_err(Refusal::Nonsense)?;
+    let question = |reply| Ask::Recall {
+        folder,
+        recall,
+        reply,
+    };
+    ask(&asks, question).await.map(Json)
+}
+
 async fn stop(State(asks): Asks) -> Answer<Done> {
     ask(&asks, |reply| Ask::Stop { reply }).await?;
     Ok(Json(Done {}))
@@ -166,7 +181,7 @@ async fn no_route(uri: Uri) -> Refused {
     let message = format!("there is no route `{}`", uri.path());
     Refused(
         StatusCode::NOT_FOUND,
-        "no-such-route",
+        "no-such-route".to_owned(),
         message,
         String::new(),
     )
@@ -175,7 +190,7 @@ async fn no_route(uri: Uri) -> Refused {
 async fn wrong_method(method: Method, uri: Uri) -> Refused {
     let message = format!("the route `{}` does not take {method}", uri.path());
     let code = StatusCode::METHOD_NOT_ALLOWED;
-    Refused(code, "wrong-method", message, String::new())
+    Refused(code, "wrong-method".to_owned(), message, String::new())
 }
 
 /// Puts one question to the agent and waits for the answer, however long it takes.
@@ -213,7 +228,7 @@ fn read<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Refusal> {
 }
 
 /// A refusal on its way out: status, code, message, hint.
-struct Refused(StatusCode, &'static str, String, String);
+struct Refused(StatusCode, String, String, String);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
@@ -227,12 +242,21 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::NoSuchFolder { .. } => StatusCode::NOT_FOUND,
-            Self::NothingHeld | Self::NotApprovable { .. } => StatusCode::CONFLICT,
+            Self::NothingHeld
+            | Self::NotApprovable { .. }
+            | Self::InTheWay { .. }
+            | Self::WhichFolder { .. } => StatusCode::CONFLICT,
             Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Nonsense(_) => StatusCode::BAD_REQUEST,
         };
-        Refused(status, self.code(), self.to_string(), self.hint()).into_response()
+        Refused(
+            status,
+            self.code().to_owned(),
+            self.to_string(),
+            self.hint(),
+        )
+        .into_response()
     }
 }
 

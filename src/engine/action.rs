@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::event::{Code, Committed, ConflictCopy, Held, Marked, Trouble};
 use super::notice::Notice;
+use super::recall::{Answer, Recall};
 use crate::names::{ObjectId, RepoPath};
 
 /// One thing to do.
@@ -18,6 +19,13 @@ pub enum Action {
     Confirm(Notice),
     /// Tell the user.
     Tell(Tell),
+    /// Answer the person who wanted something back.
+    Answer {
+        /// Whose question it was.
+        ticket: u64,
+        /// The answer.
+        answer: Result<Answer, Trouble>,
+    },
 }
 
 /// A sequence of IO at the edge. The engine sees its start and its outcome, never its steps.
@@ -60,6 +68,8 @@ pub enum Job {
         /// note.
         may_reword: bool,
     },
+    /// Bring something back, or say what that would do.
+    Recall(Box<Recall>),
     /// Bring the notes here and on the hub together.
     Notes,
     /// Ask the hub for its tip and bring the objects.
@@ -116,6 +126,7 @@ impl Job {
             | Self::Snapshot { .. }
             | Self::Merge { .. }
             | Self::Apply { .. }
+            | Self::Recall(_)
             | Self::Reword { .. } => Lane::Tree,
             Self::Fetch | Self::Push { .. } | Self::Notes => Lane::Network,
             Self::Maintain => Lane::Both,

@@ -32,6 +32,7 @@ impl Engine {
                 if let Some(limit) = limit {
                     self.timers.set(Timer::Resume, now + limit);
                 }
+                self.recalls_end();
             }
             Request::Resume => {
                 self.timers.clear(Timer::Resume);
@@ -57,7 +58,10 @@ impl Engine {
                     self.went_well(Site::Push);
                 }
             }
-            Request::Stop => self.stopping = true,
+            Request::Stop => {
+                self.stopping = true;
+                self.recalls_end();
+            }
         }
     }
 

@@ -55,7 +55,8 @@ impl Engine {
             TreeWork::Snapshot(_)
             | TreeWork::Merge { .. }
             | TreeWork::Apply { .. }
-            | TreeWork::Reword { .. } => None,
+            | TreeWork::Reword { .. }
+            | TreeWork::Recall { .. } => None,
         });
         if ended.is_none() {
             return;
@@ -97,7 +98,8 @@ impl Engine {
             TreeWork::Recover
             | TreeWork::Merge { .. }
             | TreeWork::Apply { .. }
-            | TreeWork::Reword { .. } => None,
+            | TreeWork::Reword { .. }
+            | TreeWork::Recall { .. } => None,
         });
         let Some(flight) = flight else {
             return;

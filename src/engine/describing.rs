@@ -150,7 +150,8 @@ impl Engine {
             TreeWork::Recover
             | TreeWork::Snapshot(_)
             | TreeWork::Merge { .. }
-            | TreeWork::Apply { .. } => None,
+            | TreeWork::Apply { .. }
+            | TreeWork::Recall { .. } => None,
         });
         let Some(answer) = ended else {
             return;

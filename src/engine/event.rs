@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::notice::{Circle, Notice};
+use super::recall::{Recall, Recalled};
 use crate::names::{ObjectId, RepoPath};
 
 /// One thing that happened.
@@ -40,6 +41,15 @@ pub enum Event {
     Described(Described),
     /// Outcome of [`Job::Notes`](super::action::Job::Notes).
     NotesExchanged(Result<(), Trouble>),
+    /// A person wants something back. The answer is an action with the same ticket.
+    RecallAsked {
+        /// Whose question it is.
+        ticket: u64,
+        /// What is wanted.
+        recall: Recall,
+    },
+    /// Outcome of [`Job::Recall`](super::action::Job::Recall).
+    Recalled(Box<Recalled>),
     /// A person was asked what a commit is about.
     Answered {
         /// The commit.
@@ -456,6 +466,8 @@ pub enum Code {
     Git,
     /// A step took too long without progress.
     Stalled,
+    /// What is asked back is not there.
+    NoSuchVersion,
     /// Directories are polled because the kernel gives no more watches.
     Watches,
     /// Directories are polled because they are on a file system that other machines change.

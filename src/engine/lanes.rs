@@ -29,6 +29,7 @@ pub(super) enum TreeWork {
     Merge { hub: ObjectId },
     Apply { target: ObjectId, approved: bool },
     Reword { commit: ObjectId, message: String },
+    Recall { ticket: u64 },
 }
 
 /// A snapshot in flight.
@@ -158,6 +159,9 @@ impl Engine {
                     return;
                 }
             }
+        }
+        if self.start_recall() {
+            return;
         }
         if self.may_merge() {
             if !self.take_up_merge(now) {

@@ -260,7 +260,8 @@ impl Engine {
             TreeWork::Recover
             | TreeWork::Snapshot(_)
             | TreeWork::Apply { .. }
-            | TreeWork::Reword { .. } => None,
+            | TreeWork::Reword { .. }
+            | TreeWork::Recall { .. } => None,
         });
         let Some(hub) = merged else {
             return;
@@ -328,7 +329,8 @@ impl Engine {
             TreeWork::Recover
             | TreeWork::Snapshot(_)
             | TreeWork::Merge { .. }
-            | TreeWork::Reword { .. } => None,
+            | TreeWork::Reword { .. }
+            | TreeWork::Recall { .. } => None,
         });
         let Some((target, approved)) = ended else {
             return;
@@ -347,13 +349,7 @@ impl Engine {
         if let Some(tip) = outcome.tip {
             self.set_tip(now, tip);
         }
-        for path in &outcome.kept {
-            self.note_kept(now, path);
-            if !self.record.is_deferred(path) {
-                // Put back as it was by now, it is no change, and nobody says that it is free.
-                self.release_soon(now);
-            }
-        }
+        self.look_after_kept(now, &outcome.kept);
         let mut trouble = outcome.blocked.clone();
         if outcome.unfinished {
             self.recovered = false;
@@ -415,11 +411,16 @@ impl Engine {
         }
         if outcome.count > 0 {
             self.actions.push_back(Action::Tell(Tell::Received {
-                host: outcome.host,
-                paths: outcome.paths,
+                host: outcome.host.take(),
+                paths: std::mem::take(&mut outcome.paths),
                 count: outcome.count,
             }));
         }
+        self.tell_what_stands(now, outcome);
+    }
+
+    /// Tells what an apply left in the tree beside its files.
+    pub(super) fn tell_what_stands(&mut self, now: Moment, outcome: Applied) {
         if !outcome.copies.is_empty() {
             self.actions
                 .push_back(Action::Tell(Tell::Conflict(outcome.copies)));
@@ -435,7 +436,8 @@ impl Engine {
     }
 }
 
-fn internal(message: &str) -> Trouble {
+/// Returns the trouble of something that should not happen.
+pub(super) fn internal(message: &str) -> Trouble {
     Trouble::new(Code::Internal, Recovery::Retry, message, "")
 }
 

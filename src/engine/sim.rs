@@ -338,7 +338,7 @@ impl World {
                 Action::Tell(Tell::Committed(committed)) if self.words => {
                     self.send_in(1, 30_000, Item::Answer(host, life, committed.id));
                 }
-                Action::Tell(_) | Action::Confirm(_) => {}
+                Action::Tell(_) | Action::Confirm(_) | Action::Answer { .. } => {}
             }
         }
         self.look_at_timer(host);

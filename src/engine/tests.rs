@@ -13,6 +13,7 @@ use crate::names::{ObjectId, RepoPath};
 
 mod describing;
 mod properties;
+mod recalling;
 mod receiving;
 mod starting;
 mod stopped;
@@ -176,7 +177,10 @@ impl Folder {
             .into_iter()
             .filter_map(|action| match action {
                 Action::Run(job) => Some(job),
-                Action::Announce(_) | Action::Confirm(_) | Action::Tell(_) => None,
+                Action::Announce(_)
+                | Action::Confirm(_)
+                | Action::Tell(_)
+                | Action::Answer { .. } => None,
             })
             .collect()
     }
@@ -186,7 +190,10 @@ impl Folder {
             .into_iter()
             .filter_map(|action| match action {
                 Action::Tell(tell) => Some(tell),
-                Action::Announce(_) | Action::Confirm(_) | Action::Run(_) => None,
+                Action::Announce(_)
+                | Action::Confirm(_)
+                | Action::Run(_)
+                | Action::Answer { .. } => None,
             })
             .collect()
     }

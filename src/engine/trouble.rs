@@ -70,6 +70,9 @@ impl Outages {
 impl Engine {
     /// Notes that something failed here, plans the next try, and says so when it is time.
     pub(super) fn failed(&mut self, now: Moment, site: Site, trouble: Trouble) {
+        if site == Site::Snapshot {
+            self.refuse_recalls(&trouble);
+        }
         let outage = self.outages.sites.entry(site).or_insert_with(|| Outage {
             trouble: trouble.clone(),
             since: now,

@@ -104,7 +104,19 @@ pub fn apply(
     {
         return Ok(retry(tip, "a snapshot has to be finished first"));
     }
-    apply_with_pending(place, bases, view, to, approval)
+    run(place, bases, view, to, approval, false)
+}
+
+/// As [`apply`], of a commit on top of the tip to this disk alone: the branch stays, and the base map
+/// says what the disk has instead.
+pub fn apply_here(
+    place: &Place,
+    bases: &mut Bases,
+    view: &mut IndexView,
+    to: ObjectId,
+    approval: &Approval,
+) -> Result<Applied, RepoError> {
+    run(place, bases, view, to, approval, true)
 }
 
 /// As [`apply`], of a commit that contains the one which a snapshot left pending.
@@ -114,6 +126,17 @@ pub fn apply_with_pending(
     view: &mut IndexView,
     to: ObjectId,
     approval: &Approval,
+) -> Result<Applied, RepoError> {
+    run(place, bases, view, to, approval, false)
+}
+
+fn run(
+    place: &Place,
+    bases: &mut Bases,
+    view: &mut IndexView,
+    to: ObjectId,
+    approval: &Approval,
+    here: bool,
 ) -> Result<Applied, RepoError> {
     if journal_open(place) {
         return Ok(retry(None, "an earlier update has to be finished first"));
@@ -131,16 +154,18 @@ pub fn apply_with_pending(
         Some(tip) if place.objects.descends(tip, to)? => tip,
         // What first contact discarded is not in the hub's history, and what of it counts is.
         Some(tip)
-            if !place.objects.descends(to, tip)?
+            if !here
+                && !place.objects.descends(to, tip)?
                 && refs::read(&place.git, &place.objects, contact::DISCARDED)? != Some(tip) =>
         {
             return Ok(retry(Some(tip), "the branch moved meanwhile"));
         }
         Some(_) | None => to,
     };
-    if to == from && bases.is_empty() {
+    if to == from && bases.iter().all(|(_, base)| base.why == Why::OnlyHere) {
         return Ok(Applied {
             tip: record.tip,
+            deferred: bases.waiting(),
             ..Applied::default()
         });
     }
@@ -151,7 +176,7 @@ pub fn apply_with_pending(
     let area = Area::of(place)?;
     area.drop_rubbish()?;
     let stage = area.new_stage()?;
-    let ends = Ends { from, to };
+    let ends = Ends { from, to, here };
     let prepared = prepare(place, bases, view, ends, approval, &stage, &record);
     let (plan, journal) = match prepared {
         Ok(Some(prepared)) => prepared,
@@ -200,6 +225,7 @@ fn prepare(
         from: ends.from,
         to: ends.to,
         mass: plan.mass,
+        here: ends.here,
         stage: stage.to_owned(),
         ops: std::mem::take(&mut plan.ops),
     };
@@ -237,9 +263,16 @@ pub fn recover(place: &Place, bases: &mut Bases, view: &mut IndexView) -> Result
     }
 }
 
-/// Returns the commit that an open journal leads to: a branch lock that holds it is ours.
+/// Returns the commit that an open journal leads the branch to: a lock of it that holds that is ours.
 pub fn journal_target(place: &Place) -> Result<Option<ObjectId>, RepoError> {
-    Ok(Journal::read(place)?.map(|journal| journal.to))
+    let target = |journal: Journal| {
+        if journal.here {
+            journal.from
+        } else {
+            journal.to
+        }
+    };
+    Ok(Journal::read(place)?.map(target))
 }
 
 /// A3 to A6, from whatever state a kill left them in.
@@ -262,7 +295,11 @@ fn finish(
         bases,
         journal,
         &reports,
-        if ours { None } else { record.tip },
+        if ours && !journal.here {
+            None
+        } else {
+            record.tip
+        },
     )?;
     bases.save(place)?;
     fault::at("A4.bases");
@@ -271,7 +308,16 @@ fn finish(
         tip: record.tip,
         ..Applied::default()
     };
-    if ours {
+    if journal.here {
+        sync_tree(place, journal, &reports)?;
+        fault::at("A5.synced");
+        if let Published::Blocked(trouble) = hide(place, bases, view, journal, &record)? {
+            applied.blocked = Some(trouble);
+            applied.deferred = bases.waiting();
+            return Ok(applied);
+        }
+        fault::at("A5.published");
+    } else if ours {
         sync_tree(place, journal, &reports)?;
         fault::at("A5.synced");
         taken_out::note(place, bases, journal.to)?;
@@ -403,6 +449,7 @@ fn note(
         }
         let (have, base, why) = match (&report.why, elsewhere) {
             (Some(why), _) => (op.old, op.base, why.clone()),
+            (None, Some(_)) if journal.here => (op.new, journal.to, Why::OnlyHere),
             (None, Some(_)) => (op.new, journal.to, Why::Kept),
             (None, None) => {
                 bases.remove(&op.path);
@@ -431,6 +478,34 @@ fn note(
         );
     }
     Ok(())
+}
+
+/// A5 of what is only here: the index has what the branch has, and git leaves these paths alone.
+fn hide(
+    place: &Place,
+    bases: &Bases,
+    view: &mut IndexView,
+    journal: &Journal,
+    record: &Record,
+) -> Result<Published, RepoError> {
+    let Some(tip) = record.tip else {
+        return Ok(Published::Done);
+    };
+    let head = Lookup::new(&place.objects, place.tree_of(Some(tip))?);
+    let mut edits = Vec::new();
+    for op in &journal.ops {
+        let entry = head.get(&op.path)?.filter(|entry| !entry.is_tree());
+        let skip = entry.is_some() && (bases.get(&op.path).is_some() || op.hidden);
+        edits.push(IndexEdit {
+            path: op.path.clone(),
+            entry,
+            refresh: !skip,
+            skip_worktree: skip,
+        });
+    }
+    edits.sort_by_key(|edit| edit.entry.is_some());
+    taken_out::note(place, bases, tip)?;
+    publish(place, view, record, tip, &edits, "autosync: only here")
 }
 
 /// A5: index and branch.

@@ -40,6 +40,8 @@ pub enum Why {
     NotRepresentable,
     /// It is part of a mass delete that nobody has approved.
     RemovalWaits,
+    /// A person brought an older version back on this computer alone.
+    OnlyHere,
 }
 
 impl Why {
@@ -52,6 +54,7 @@ impl Why {
             Self::Held(code) => format!("held: {}", word(*code)),
             Self::NotRepresentable => "this computer cannot have a file of that name".to_owned(),
             Self::RemovalWaits => "its removal waits for approval".to_owned(),
+            Self::OnlyHere => "brought back on this computer only".to_owned(),
         }
     }
 
@@ -63,6 +66,7 @@ impl Why {
             Self::Held(code) => format!("held {}", word(*code)),
             Self::NotRepresentable => "not-representable".to_owned(),
             Self::RemovalWaits => "removal-waits".to_owned(),
+            Self::OnlyHere => "only-here".to_owned(),
         }
     }
 
@@ -74,6 +78,7 @@ impl Why {
             None if text == "kept" => Self::Kept,
             None if text == "not-representable" => Self::NotRepresentable,
             None if text == "removal-waits" => Self::RemovalWaits,
+            None if text == "only-here" => Self::OnlyHere,
             _ => return None,
         })
     }
@@ -316,6 +321,7 @@ mod tests {
             Why::Deferred("open for writing".to_owned()),
             Why::NotRepresentable,
             Why::RemovalWaits,
+            Why::OnlyHere,
         ];
         whys.extend(HOLDS.iter().map(|code| Why::Held(*code)));
         for why in whys {

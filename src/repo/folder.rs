@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::bases::Bases;
 use super::boot::Boot;
 use super::filter::Patterns;
+use super::history::History;
 use super::journal::journal_open;
 use super::plan::{self, Approval};
 use super::publish::{IndexEdit, Published, publish};
@@ -56,6 +57,8 @@ pub struct Folder {
     pub held_deletes: BTreeSet<RepoPath>,
     /// Paths that the user staged in part, since when.
     pub staged_since: BTreeMap<RepoPath, Moment>,
+    /// The log of operations.
+    pub history: History,
     /// Deletions that were committed, to see a mass delete that comes in small batches.
     pub deleted: VecDeque<(Moment, usize)>,
 }
@@ -80,6 +83,7 @@ impl Folder {
             tracked_only,
             held_deletes: BTreeSet::new(),
             staged_since: BTreeMap::new(),
+            history: History::default(),
             deleted: VecDeque::new(),
         })
     }

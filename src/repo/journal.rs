@@ -101,6 +101,8 @@ pub struct Journal {
     pub to: ObjectId,
     /// Whether a mass deletion is part of it, which is kept longer.
     pub mass: bool,
+    /// Whether only this disk goes there: the branch stays.
+    pub here: bool,
     /// The directory of the slots: slot `n` belongs to `ops[n]`.
     pub stage: PathBuf,
     /// What becomes of each path, in the order of the paths.
@@ -134,6 +136,7 @@ impl Journal {
             from: id(0)?,
             to: id(1)?,
             mass: head[2] == b"mass",
+            here: head[3] == b"here",
             stage: path_of(&head[FIELDS - 1]),
             ops: all
                 .map(|fields| read_op(&path, fields))
@@ -152,6 +155,7 @@ impl Journal {
             self.from.to_string().into_bytes(),
             self.to.to_string().into_bytes(),
             if self.mass { "mass" } else { "-" }.into(),
+            if self.here { "here" } else { "-" }.into(),
         ];
         fields.resize(FIELDS - 1, b"-".to_vec());
         fields.push(self.stage.as_os_str().as_encoded_bytes().to_vec());

@@ -40,6 +40,13 @@ impl Folder {
     ///
     /// `emit` hears of a commit as soon as its push may start.
     pub fn run(&mut self, job: Job, emit: &mut dyn FnMut(Event)) -> Event {
+        self.note_before(&job);
+        let outcome = self.run_job(job, emit);
+        self.note_after(&outcome);
+        outcome
+    }
+
+    fn run_job(&mut self, job: Job, emit: &mut dyn FnMut(Event)) -> Event {
         match job {
             Job::Recover => Event::Recovered(self.run_recover()),
             Job::Snapshot {
@@ -57,6 +64,7 @@ impl Folder {
             Job::Fetch => Event::Fetched(Fetched::Failed(wrong_lane())),
             Job::Push { .. } => Event::Pushed(Pushed::Failed(wrong_lane())),
             Job::Notes => Event::NotesExchanged(Err(wrong_lane())),
+            Job::Recall(recall) => Event::Recalled(Box::new(self.recall(&recall))),
             Job::Reword {
                 commit,
                 message,
@@ -244,6 +252,16 @@ impl Folder {
                 &approval,
             )
         });
+        self.after_apply(done, before, target)
+    }
+
+    /// Completes what an apply says by what it left.
+    pub(super) fn after_apply(
+        &mut self,
+        done: Result<Applied, RepoError>,
+        before: Option<ObjectId>,
+        target: ObjectId,
+    ) -> Applied {
         let mut applied = done.unwrap_or_else(|error| {
             tracing::debug!(%error, "no apply");
             Applied {

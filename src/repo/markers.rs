@@ -261,6 +261,7 @@ pub(super) fn spoil(
             }
             if range.is_none() {
                 let ends = plan::Ends {
+                    here: false,
                     from: other,
                     to: tip,
                 };

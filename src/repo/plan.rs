@@ -44,6 +44,8 @@ pub struct Ends {
     pub from: ObjectId,
     /// The commit to apply.
     pub to: ObjectId,
+    /// Whether only this disk goes there: the branch stays.
+    pub here: bool,
 }
 
 /// Which removals need no person's word any more.
@@ -92,8 +94,11 @@ pub fn plan(
         let known = bases.get(&op.path);
         let still_waits =
             known.is_some_and(|base| base.why == Why::RemovalWaits) && !is_agreed(&op.path);
+        let only_here = !ends.here && known.is_some_and(|base| base.why == Why::OnlyHere);
         op.why = if op.step == Step::Nothing {
             None
+        } else if only_here {
+            Some(Why::OnlyHere)
         } else if op.new.is_none() && (still_waits || waits(&op.path)) {
             Some(Why::RemovalWaits)
         } else if let Above::Nested(_) = parents.above(place, &op.path) {
@@ -204,7 +209,7 @@ pub(super) fn incoming(place: &Place, ends: Ends) -> Result<Vec<(ObjectId, Commi
 }
 
 /// Returns the paths that go without coming back under another name.
-fn removals(differences: &[Difference]) -> BTreeSet<RepoPath> {
+pub(super) fn removals(differences: &[Difference]) -> BTreeSet<RepoPath> {
     let added: BTreeSet<ObjectId> = differences
         .iter()
         .filter(|difference| difference.old.is_none())
@@ -255,7 +260,7 @@ pub fn removed_by(place: &Place, commit: &Commit) -> Result<Vec<RepoPath>, RepoE
 }
 
 /// Returns whether so many removals are a mass deletion.
-fn is_mass(place: &Place, tree: ObjectId, removed: usize) -> Result<bool, RepoError> {
+pub(super) fn is_mass(place: &Place, tree: ObjectId, removed: usize) -> Result<bool, RepoError> {
     let settings = &place.settings;
     if removed <= settings.mass_delete_files {
         return Ok(false);

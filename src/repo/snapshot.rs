@@ -417,7 +417,10 @@ fn sides(
             let why = folder
                 .bases
                 .get(path)
-                .map_or(Why::Kept, |old| old.why.clone());
+                .map(|old| old.why.clone())
+                // An edit ends that.
+                .filter(|why| *why != Why::OnlyHere)
+                .unwrap_or(Why::Kept);
             bases.insert(
                 path.clone(),
                 Base {

@@ -203,6 +203,7 @@ async fn answers_come_back_as_they_were_given() {
                     | Ask::Sync { .. }
                     | Ask::Pause { .. }
                     | Ask::Resume { .. }
+                    | Ask::Recall { .. }
                     | Ask::Stop { .. }) => panic!("{other:?}"),
                 }
             }

@@ -119,6 +119,15 @@ const LOCKS: &[&str] = &["L2.head-free"];
 /// Steps that only a user who interferes makes us pass; see the tests of that name.
 const INTERFERED: &[&str] = &["A3.back", "A3.taken-back"];
 
+/// Steps of an undo and of the log of operations; see the tests of those.
+const RECALL: &[&str] = &[
+    "O1.written",
+    "O2.turned",
+    "O3.noted",
+    "U1.commit",
+    "U2.applied",
+];
+
 #[test]
 fn every_step_of_the_source_is_killed_here() {
     let mut found = BTreeSet::new();
@@ -131,7 +140,9 @@ fn every_step_of_the_source_is_killed_here() {
         .iter()
         .map(|(step, _)| (*step).to_owned())
         .collect();
-    for list in [SNAPSHOT, RECEIVE, NO_LINKS, SIDES, LOCKS, INTERFERED] {
+    for list in [
+        SNAPSHOT, RECEIVE, NO_LINKS, SIDES, LOCKS, INTERFERED, RECALL,
+    ] {
         for step in list {
             let name = step.split('#').next().unwrap();
             covered.insert(name.to_owned());

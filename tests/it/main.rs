@@ -31,6 +31,7 @@ mod told;
 mod transport_path;
 mod traps;
 mod two_hosts;
+mod undo;
 mod user_git;
 mod watch;
 mod xmpp;

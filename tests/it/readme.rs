@@ -100,6 +100,9 @@ fn every_command_in_the_documents_exists_with_its_options() {
         "status",
         "approve",
         "conflicts",
+        "log",
+        "undo",
+        "restore",
         "config",
     ] {
         assert!(

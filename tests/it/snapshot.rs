@@ -110,7 +110,8 @@ fn a_lone_file_becomes_a_commit_and_the_users_git_sees_a_clean_tree() {
         message.contains("Autosync-Host: laptop\nAutosync-Trigger: edit"),
         "{message}"
     );
-    assert_eq!(lab.git(&["for-each-ref", "refs/worktree"]), "");
+    let ours = lab.git(&["for-each-ref", "--format=%(refname)", "refs/worktree"]);
+    assert_eq!(ours, "refs/worktree/autosync/log");
 
     let again = lab.paths(&["notes/todo.txt"]);
     assert_eq!(again.committed, None);
@@ -594,6 +595,7 @@ fn a_late_edit_of_the_version_that_stands_is_an_edit_of_it() {
         from: tip,
         to: tip,
         mass: false,
+        here: false,
         stage,
         ops: vec![op],
     };

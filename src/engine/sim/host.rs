@@ -232,6 +232,7 @@ impl Host {
                 self.tree_run = Some(TreeRun::Reword { commit, may });
             }
             Job::Maintain => self.tree_run = Some(TreeRun::Maintain),
+            Job::Recall(_) => self.wrong(shared, "nobody wanted anything back"),
         }
     }
 

@@ -130,7 +130,7 @@ impl Edge {
                         self.wrong.push(format!("announced {notice:?}"));
                     }
                 }
-                Action::Tell(_) | Action::Confirm(_) => {}
+                Action::Tell(_) | Action::Confirm(_) | Action::Answer { .. } => {}
             }
         }
         if self.folder.engine.poll_timeout() <= Some(self.folder.now)
@@ -243,7 +243,7 @@ impl Edge {
                 }
             }),
             Job::Maintain => Event::Maintained(trouble.map_or(Ok(()), Err)),
-            Job::Reword { .. } | Job::Notes => panic!("nobody described a commit: {job:?}"),
+            Job::Reword { .. } | Job::Recall(_) | Job::Notes => panic!("nobody asked: {job:?}"),
         };
         self.event(event);
         true

@@ -84,7 +84,10 @@ fn an_outage_is_told_once_and_its_end_once() {
                     folder.event(Event::Fetched(Fetched::Failed(unreachable())));
                 }
                 Action::Tell(tell) => told.push((folder.now, tell)),
-                Action::Run(_) | Action::Announce(_) | Action::Confirm(_) => {}
+                Action::Run(_)
+                | Action::Announce(_)
+                | Action::Confirm(_)
+                | Action::Answer { .. } => {}
             }
         }
     }
@@ -346,6 +349,7 @@ fn after_many_commits_and_a_calm_the_folder_is_repacked_in_both_lanes() {
                 | Job::Merge { .. }
                 | Job::Apply { .. }
                 | Job::Reword { .. }
+                | Job::Recall(_)
                 | Job::Notes
                 | Job::Push { .. } => {
                     panic!("{job:?}");

@@ -480,7 +480,10 @@ impl Host {
                     *lane = Some(job);
                 }
                 // The hub's own movement is the bell.
-                Action::Announce(_) | Action::Confirm(_) | Action::Tell(_) => {}
+                Action::Announce(_)
+                | Action::Confirm(_)
+                | Action::Tell(_)
+                | Action::Answer { .. } => {}
             }
         }
     }
@@ -530,6 +533,7 @@ impl Host {
             | Job::Merge { .. }
             | Job::Apply { .. }
             | Job::Reword { .. }
+            | Job::Recall(_)
             | Job::Maintain => unreachable!("{job:?}"),
         });
         self.state.borrow_mut().network = Some((place, remote));

@@ -24,8 +24,8 @@ fn fifty_new_files_are_one_pack_and_fewer_are_none() {
             lab.write(&format!("f{number}"), format!("{number}\n"));
         }
         assert_eq!(lab.everything().committed.unwrap().count, files);
-        // The tree and the commit are loose.
-        let loose = files + 2 - packed;
+        // The tree, the commit and the operation are loose.
+        let loose = files + 3 - packed;
         assert_eq!(counted(&lab), [packs, packed, loose], "{files}");
         assert_eq!(lab.git(&["fsck", "--strict"]), "");
     }

@@ -1,0 +1,104 @@
+//! Bringing something back: the question of a person to a living agent, or without one.
+
+use super::Agent;
+use super::folder::lock_folder;
+use crate::control::{Refusal, Reply};
+use crate::engine::action::{Job, Scope, Trigger};
+use crate::engine::event::{Event, Trouble};
+use crate::engine::recall::{Answer, Recall};
+use crate::error::{Complaint, Exit};
+use crate::repo;
+use crate::repo::folder::Folder;
+
+impl Agent {
+    /// Puts the question to its folder. The engine answers it in any case.
+    pub(super) fn recall(&mut self, asked: Option<&str>, recall: Recall, reply: Reply<Answer>) {
+        let found = match self.named(asked) {
+            Ok(found) => found,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        let ([id], Some(folder)) = (
+            &found[..],
+            found.first().and_then(|id| self.folders.get_mut(id)),
+        ) else {
+            let known = self.folders.values();
+            let known = known.map(|folder| folder.config.name.clone()).collect();
+            return drop(reply.send(Err(Refusal::WhichFolder { known })));
+        };
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.recalls.insert(ticket, (*id, reply));
+        folder.handle(Event::RecallAsked { ticket, recall });
+    }
+}
+
+/// Returns the refusal that a trouble is.
+pub(super) fn in_the_way(trouble: Trouble) -> Refusal {
+    Refusal::InTheWay {
+        code: trouble.code.word(),
+        message: trouble.message,
+        hint: trouble.hint,
+    }
+}
+
+/// Brings something back where no agent cares for the folder. What is there is committed first.
+///
+/// `agrees` hears what it would do and returns what is wanted then; `None` leaves everything as it
+/// is. Nobody else may care for the folder meanwhile. What was done is pushed by the next sync.
+pub fn alone(
+    settings: &repo::Settings,
+    recall: &Recall,
+    agrees: impl FnOnce(&Answer) -> Result<Option<Recall>, Complaint>,
+) -> Result<Option<Answer>, Complaint> {
+    let _lock = lock_folder(settings)?;
+    let mut folder = Folder::open(settings.clone()).map_err(|error| told(&error.trouble()))?;
+    let recover = folder.run(Job::Recover, &mut drop);
+    if let Event::Recovered(recovered) = recover
+        && let Some(trouble) = recovered.blocked
+    {
+        return Err(told(&trouble));
+    }
+    let look = Job::Snapshot {
+        scope: Scope::Everything,
+        even_open: std::collections::BTreeSet::new(),
+        trigger: Trigger::Asked,
+        approved: false,
+    };
+    if let Event::Snapshotted(outcome) = folder.run(look, &mut drop)
+        && let Some(trouble) = outcome.blocked
+    {
+        return Err(told(&trouble));
+    }
+    let plan = Recall {
+        dry_run: true,
+        ..recall.clone()
+    };
+    let plan = ask(&mut folder, &plan)?;
+    let done = match agrees(&plan)? {
+        Some(wanted) => Some(ask(&mut folder, &wanted)?),
+        None => None,
+    };
+    if let Err(error) = folder.boot.end(&folder.place) {
+        tracing::info!(%error, "the clean end could not be noted");
+    }
+    Ok(done)
+}
+
+fn ask(folder: &mut Folder, recall: &Recall) -> Result<Answer, Complaint> {
+    let job = Job::Recall(Box::new(recall.clone()));
+    let outcome = folder.run(job, &mut drop);
+    let Event::Recalled(outcome) = outcome else {
+        let message = "it could not be done";
+        return Err(Complaint::new(Exit::Failed, message, ""));
+    };
+    outcome.answer.map_err(|trouble| told(&trouble))
+}
+
+/// Says what is in the way to somebody whose command ends here.
+fn told(trouble: &Trouble) -> Complaint {
+    let mut complaint = Complaint::from(trouble);
+    if let Some(what) = trouble.message.strip_prefix("waiting: ") {
+        what.clone_into(&mut complaint.message);
+    }
+    complaint
+}

@@ -1,0 +1,156 @@
+//! `autosync log`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::out::{Out, say};
+use super::recall::{Located, inside, lexical, locate};
+use super::scene::Scene;
+use super::status::ago;
+use crate::clock;
+use crate::error::{Complaint, Exit};
+use crate::names::{RepoPath, escape};
+use crate::repo::operation::{self, Operation};
+use crate::repo::{Place, RepoError};
+
+/// The paths of an operation in JSON: the first of them.
+const PATHS: usize = 100;
+
+/// List what was done in a folder, newest first
+///
+/// Each line is an operation: its number, which `autosync undo` takes, when, and what. They are kept
+/// for 30 days; the versions themselves are in git's history for ever. What was taken back is marked
+/// as undone.
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    /// The folder: its name in `autosync status` or its path; with a path inside of one, only what
+    /// touched that
+    #[arg(value_name = "FOLDER|PATH")]
+    place: Option<String>,
+    /// Only so many
+    #[arg(short = 'n', long = "number", value_name = "N", default_value_t = 20)]
+    number: usize,
+    /// Print JSON, whose form is kept from version to version
+    #[arg(long)]
+    json: bool,
+}
+
+/// An operation as it is listed.
+#[derive(Debug, Serialize)]
+struct Line {
+    operation: u64,
+    kind: &'static str,
+    at: String,
+    host: String,
+    what: String,
+    undone: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undoes: Option<u64>,
+    only_here: bool,
+    commit: Option<String>,
+    before: Option<String>,
+    paths: Vec<String>,
+    more: usize,
+}
+
+pub(super) fn run(args: &LogArgs, scene: &Scene) -> anyhow::Result<Exit> {
+    scene.start_quiet_log()?;
+    let (located, path) = find(args, scene)?;
+    let lines = read(&located, path.as_ref(), args.number)
+        .map_err(|error| Complaint::from(&error.trouble()))?;
+    if args.json {
+        say(serde_json::to_string_pretty(&lines)?)?;
+        return Ok(Exit::Done);
+    }
+    let mut out = Out::new();
+    for line in texts(&lines, clock::wall_seconds()) {
+        out.line(line)?;
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// Returns the folder that is meant, and the path inside.
+fn find(args: &LogArgs, scene: &Scene) -> anyhow::Result<(Located, Option<RepoPath>)> {
+    let here = std::env::current_dir()?;
+    let Some(asked) = &args.place else {
+        return Ok((locate(scene, None, &here)?, None));
+    };
+    // A name first, as everywhere.
+    match locate(scene, Some(asked), &here) {
+        Ok(located) if !std::path::Path::new(asked).exists() => return Ok((located, None)),
+        Ok(_) | Err(_) => {}
+    }
+    let path = PathBuf::from(asked);
+    let located = locate(scene, None, &lexical(&path)?)?;
+    let path = inside(&located.root, &path)?;
+    Ok((located, path))
+}
+
+fn read(
+    Located { root, git_dir, .. }: &Located,
+    path: Option<&RepoPath>,
+    number: usize,
+) -> Result<Vec<Line>, RepoError> {
+    let place = Place::to_read(root, git_dir.as_deref())?;
+    let mut all: Vec<Operation> = Vec::new();
+    let mut lines = Vec::new();
+    for operation in operation::operations(&place)? {
+        let operation = operation?;
+        if lines.len() >= number {
+            break;
+        }
+        let undone = operation::taken_back(&all).contains(&operation.number);
+        if path.is_none() || operation.touches(&place, path)? {
+            lines.push(line(&place, &operation, undone)?);
+        }
+        all.push(operation);
+    }
+    Ok(lines)
+}
+
+fn line(place: &Place, operation: &Operation, undone: bool) -> Result<Line, RepoError> {
+    let (paths, count) = operation.paths(place, PATHS)?;
+    let id = |id: Option<crate::names::ObjectId>| id.map(|id| id.to_string());
+    Ok(Line {
+        operation: operation.number,
+        kind: operation.kind.word(),
+        at: operation.at(),
+        host: escape(operation.host.as_bytes()),
+        what: escape(operation.words.as_bytes()),
+        undone,
+        undoes: operation.undoes,
+        only_here: operation.here.is_some(),
+        commit: id(operation.after),
+        before: id(operation.before),
+        more: count.saturating_sub(paths.len()),
+        paths: paths.iter().map(ToString::to_string).collect(),
+    })
+}
+
+fn texts(lines: &[Line], now: i64) -> Vec<String> {
+    if lines.is_empty() {
+        return vec!["Nothing was done here yet.".into()];
+    }
+    let when: Vec<String> = lines.iter().map(|line| ago(&line.at, now)).collect();
+    let wide = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
+    let numbers = wide(&mut lines.iter().map(|line| line.operation.to_string().len()));
+    let times = wide(&mut when.iter().map(String::len));
+    lines
+        .iter()
+        .zip(when)
+        .map(|(line, when)| {
+            let number = line.operation;
+            let mut text = format!("{number:>numbers$}  {when:<times$}  {}", line.what);
+            if line.only_here {
+                text.push_str(" (only here)");
+            }
+            if line.undone {
+                text.push_str(" (undone)");
+            }
+            text
+        })
+        .collect()
+}
