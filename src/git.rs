@@ -111,6 +111,9 @@ pub enum GitError {
         /// Why.
         source: io::Error,
     },
+    /// A tree is out of all proportion.
+    #[error("{0}")]
+    TooLarge(&'static str),
     /// A name in the repository is none that a folder can hold.
     #[error(transparent)]
     Name(#[from] NotARepoPath),
@@ -152,13 +155,15 @@ impl GitError {
             ),
             Self::Failed { stderr, .. } => local_failure(&message, stderr),
             Self::Stalled(_) => Trouble::new(Code::Stalled, Recovery::Retry, message, ""),
-            Self::Object(_) => Trouble::new(
-                Code::Damaged,
+            Self::Object(_) => damaged(&message),
+            Self::Io { source, .. } => io_trouble(&message, source),
+            Self::TooLarge(_) => Trouble::new(
+                Code::TooBig,
                 Recovery::Hold,
                 message,
-                "Run `git fsck`; objects that the hub has come back with `git fetch --refetch`.",
+                "Look at the newest commits on the hub: nothing of them is taken here. If somebody \
+                 pushed them by mistake, take them back there.",
             ),
-            Self::Io { source, .. } => io_trouble(&message, source),
             Self::Name(_) => Trouble::new(
                 Code::DangerousName,
                 Recovery::Hold,
@@ -168,6 +173,10 @@ impl GitError {
             Self::Library(error) if FULL.iter().any(|text| error.message().contains(text)) => {
                 local_failure(&message, error.message())
             }
+            Self::Library(error) if is_damage(error) => damaged(&format!(
+                "{message}: {}",
+                escape(error.message().as_bytes())
+            )),
             Self::Unparsable { .. } | Self::Library(_) | Self::Id(_) => Trouble::new(
                 Code::Git,
                 Recovery::Retry,
@@ -200,6 +209,54 @@ pub fn io_trouble(message: &str, source: &io::Error) -> Trouble {
 /// What the system says of a disk without room.
 const FULL: &[&str] = &["No space left on device", "Disk quota exceeded"];
 
+/// What git says of an index that it cannot read.
+const BAD_INDEX: &[&str] = &[
+    "index file corrupt",
+    "index file smaller than expected",
+    "bad index file",
+    "bad index version",
+    "malformed format in the index",
+    "cache entry has null sha1",
+    "unordered stage entries",
+];
+
+/// What git says of objects that are not what they should be.
+const DAMAGED: &[&str] = &[
+    "loose object",
+    "is corrupt",
+    "is empty",
+    "unable to read tree",
+    "unable to read sha1 file",
+    "packfile ",
+    "inflate:",
+    "hash mismatch",
+    "bad tree object",
+    "missing blob",
+    "could not parse object",
+];
+
+fn damaged(message: &str) -> Trouble {
+    Trouble::new(
+        Code::Damaged,
+        Recovery::Hold,
+        format!("the repository is damaged: {message}"),
+        "Run `git fsck`, and move what it calls corrupt away; what the hub has comes back with \
+         `git fetch --refetch`.",
+    )
+}
+
+/// Returns whether the object library met something that is not what it should be, or is not there.
+fn is_damage(error: &git2::Error) -> bool {
+    let of_objects = matches!(
+        error.class(),
+        git2::ErrorClass::Odb
+            | git2::ErrorClass::Zlib
+            | git2::ErrorClass::Object
+            | git2::ErrorClass::Tree
+    );
+    of_objects && error.code() != git2::ErrorCode::Locked
+}
+
 fn local_failure(message: &str, stderr: &str) -> Trouble {
     let has = |text: &str| stderr.contains(text);
     if FULL.iter().any(|text| has(text)) {
@@ -216,13 +273,15 @@ fn local_failure(message: &str, stderr: &str) -> Trouble {
             "the repository belongs to another user, so git refuses it",
             "Change its owner, or run `git config --global --add safe.directory DIR`.",
         )
-    } else if has("loose object") || has("is corrupt") || has("unable to read tree") {
+    } else if BAD_INDEX.iter().any(|text| has(text)) {
         Trouble::new(
             Code::Damaged,
             Recovery::Hold,
-            message,
-            "Run `git fsck`; objects that the hub has come back with `git fetch --refetch`.",
+            "the repository's index is damaged",
+            "Remove the file `index` in the git directory and run `git reset`; no file changes by that.",
         )
+    } else if DAMAGED.iter().any(|text| has(text)) {
+        damaged(message)
     } else if has(".lock': File exists") {
         Trouble::new(
             Code::GitBusy,

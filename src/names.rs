@@ -23,6 +23,10 @@ pub mod transient;
 
 pub use danger::{danger, representable};
 
+/// So many directories may lie inside each other: more are no folder of a person, and every look
+/// at one costs by its depth.
+pub const DEEPEST: usize = 200;
+
 /// A path relative to the root of a folder, in git's form: bytes, separated by `/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepoPath(Arc<[u8]>);

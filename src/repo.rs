@@ -27,6 +27,7 @@ use crate::git::{Git, GitError, io_trouble};
 use crate::names::{ObjectId, RepoPath};
 
 use meter::Meter;
+use mounts::Mounts;
 
 pub mod apply;
 pub mod aside;
@@ -53,6 +54,7 @@ mod merge_tree;
 pub mod message;
 pub mod metadata;
 pub mod meter;
+pub mod mounts;
 pub mod moves;
 pub mod network;
 mod notes;
@@ -68,6 +70,7 @@ pub mod ref_locks;
 mod restore;
 pub mod reword;
 pub mod rewritten;
+pub mod root;
 pub mod scan;
 pub mod slots;
 pub mod snapshot;
@@ -197,6 +200,10 @@ pub struct Place {
     pub meter: Meter,
     /// Whether the disk turned out not to exchange two files in one call.
     pub basic: Cell<bool>,
+    /// What is mounted below the root.
+    pub mounts: RefCell<Mounts>,
+    /// Which directory the root was when it was opened.
+    seen: Option<(u64, u64)>,
     identity: RefCell<Option<(Moment, Identity)>>,
     has_id: Cell<bool>,
 }
@@ -220,6 +227,8 @@ impl Place {
             Err(error) => return Err(RepoError::io(&store, error)),
         }
         Ok(Self {
+            seen: root::seen(&settings.root),
+            mounts: RefCell::default(),
             settings,
             git,
             objects,

@@ -30,6 +30,7 @@ use crate::repo::contact::{identify, identify_as, is_shallow};
 use crate::repo::displaced::{LateEdit, sweep_displaced};
 use crate::repo::folder::Folder;
 use crate::repo::network::{Remote, Terms, fetch, notes, push, root};
+use crate::repo::root::here;
 use crate::repo::{Place, RepoError, Settings};
 use crate::sys;
 use crate::watch;
@@ -420,6 +421,10 @@ fn network_lane(
                     Trouble::new(Code::HubMissing, Recovery::Hold, message, ""),
                 );
             };
+            // Nothing is said of the hub by a folder that is not there.
+            if let Err(error) = here(place) {
+                return refuse(&job, error.trouble());
+            }
             let progress = |at| ear(Said::Progress(Lane::Network, Some(at)));
             let terms = Terms {
                 runtime,

@@ -45,6 +45,8 @@ pub struct Wish {
     pub only_now: bool,
     /// Nobody else may care for the folder now.
     pub alone: bool,
+    /// Nothing is made in the place of a folder that was cared for before: its disk may be away.
+    pub keep_lost: bool,
 }
 
 /// A folder that is ready, and what was made for it.
@@ -74,6 +76,9 @@ pub fn prepare(
         && (wish.existing_hub || wish.make && hub_path(&hub).is_some_and(|path| !is_absent(&path)))
     {
         check_hub(&hub)?;
+    }
+    if wish.keep_lost {
+        refuse_lost(folder, paths)?;
     }
     let made_directory = make_directory(&folder.path, wish.make)?;
     let root = folder.path.canonicalize().map_err(|error| {
@@ -138,6 +143,9 @@ pub fn prepare(
             remember_hub(&repository, address)?;
         }
     }
+    if !wish.only_now {
+        remember(&folder.path, paths);
+    }
     let forge = hub.as_deref().is_some_and(|hub| hub.starts_with("http"));
     let above = root.ancestors().skip(1);
     let inside = above
@@ -194,10 +202,55 @@ fn git_complaint(error: GitError) -> Complaint {
         | GitError::Object(_)
         | GitError::Library(_)
         | GitError::Io { .. }
+        | GitError::TooLarge(_)
         | GitError::Name(_)
         | GitError::Id(_) => Exit::Failed,
     };
     Complaint::new(exit, trouble.message, trouble.hint)
+}
+
+/// Errors if a folder was cared for before and its repository is not there now.
+fn refuse_lost(folder: &FolderSettings, paths: &Paths) -> Result<(), Complaint> {
+    let path = &folder.path;
+    let repository = folder.git_dir.clone().unwrap_or_else(|| path.join(".git"));
+    let is_known = || {
+        let known = fs::read(known_folders(paths)).unwrap_or_default();
+        known
+            .split(|byte| *byte == 0)
+            .any(|known| known == path.as_os_str().as_encoded_bytes())
+    };
+    if repository.exists() || !is_known() {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        Exit::NoRepository,
+        format!("the repository of `{}` is not there", show(path)),
+        format!(
+            "If its disk is not mounted, mount it; if its `.git` was moved, put it back; to begin \
+             anew, run `autosync init {}`.",
+            show(path)
+        ),
+    ))
+}
+
+/// Notes that a folder is cared for. Without the note it may be made anew, so failing is no matter.
+fn remember(path: &Path, paths: &Paths) {
+    let file = known_folders(paths);
+    let known = fs::read(&file).unwrap_or_default();
+    let path = path.as_os_str().as_encoded_bytes();
+    if known.split(|byte| *byte == 0).any(|known| known == path) {
+        return;
+    }
+    let text = [known.as_slice(), path, b"\0"].concat();
+    let written = fs::create_dir_all(&paths.state).and_then(|()| fs::write(&file, text));
+    if let Err(error) = written {
+        tracing::debug!(%error, "the folder could not be noted");
+    }
+}
+
+/// Returns the list of the folders that were cared for, each ended by a NUL.
+fn known_folders(paths: &Paths) -> PathBuf {
+    paths.state.join("folders")
 }
 
 /// Returns whether the directory had to be made.

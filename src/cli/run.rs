@@ -45,6 +45,7 @@ pub(super) fn run(args: &RunArgs, scene: &Scene) -> anyhow::Result<Exit> {
     let wish = Wish {
         make: given,
         make_hub: given,
+        keep_lost: true,
         ..Wish::default()
     };
     let folders = ready(&settings, scene, &wish, true)?;

@@ -440,6 +440,8 @@ pub enum Code {
     RootMissing,
     /// Something else is mounted or put where the folder's root was.
     RootChanged,
+    /// A file system was mounted below the root, or is not mounted any more.
+    Mounted,
     /// The repository is not there.
     NoRepository,
     /// The repository is damaged.
@@ -485,6 +487,7 @@ impl Code {
         Self::HistoryRewritten,
         Self::MassDelete,
         Self::RootChanged,
+        Self::Mounted,
         Self::UncleanBoot,
     ];
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::action::{Action, Job, Scope, Trigger};
+use super::event::Code;
 use super::notice::Circle;
 use super::receiving::Receiving;
 use super::settle::Batch;
@@ -264,7 +265,7 @@ impl Engine {
         if !self.settings.has_hub || !self.recovered || !self.lanes.network_is_free() {
             return;
         }
-        let may_push = !self.timers.is_set(Timer::Retry(Site::Push));
+        let may_push = self.is_sound() && !self.timers.is_set(Timer::Retry(Site::Push));
         if let Receiving::Publishing { commit, .. } = self.receiving
             && may_push
         {
@@ -308,6 +309,15 @@ impl Engine {
             .end_network_if(|work| matches!(work, NetworkWork::Notes));
     }
 
+    /// Whether nothing is known to be damaged here: else nothing is pushed and nothing repacked.
+    fn is_sound(&self) -> bool {
+        [Site::Snapshot, Site::Receive].into_iter().all(|site| {
+            self.outages
+                .at(site)
+                .is_none_or(|trouble| trouble.code != Code::Damaged)
+        })
+    }
+
     fn run_push(&mut self, commit: ObjectId) {
         self.bell.know(commit);
         self.note_push();
@@ -317,7 +327,8 @@ impl Engine {
 
     /// Repacks when the folder has been without a commit for a while and it is worth it.
     pub(super) fn maintain(&mut self, now: Moment) {
-        if !self.is_quiet() || self.paused || self.stopping || !self.recovered {
+        let may = self.is_sound() && self.recovered && !self.paused && !self.stopping;
+        if !self.is_quiet() || !may {
             let wait = self
                 .rng
                 .jitter(self.settings.maintain_after.max(A_MOMENT), 0.5, 1.0);

@@ -21,6 +21,8 @@ const TELL_RETRY: Duration = Duration::from_secs(15);
 const TELL_PAUSE: Duration = Duration::from_secs(45);
 /// After a change, a hold is looked at again at most this often.
 const HOLD_GAP: Duration = Duration::from_secs(10);
+/// What is the matter if the folder is not there, whoever looks for it.
+const OF_THE_FOLDER: &[Code] = &[Code::RootMissing, Code::RootChanged, Code::NoRepository];
 /// From so many refused pushes in a row on, it is a trouble and not the weather.
 pub(super) const CONTENDED: u32 = 8;
 
@@ -109,6 +111,15 @@ impl Engine {
     /// Notes that work at this place went well.
     pub(super) fn went_well(&mut self, site: Site) {
         self.timers.clear(Timer::Retry(site));
+        if site == Site::Snapshot {
+            // The folder is there, so whoever missed it need not wait any longer.
+            for other in [Site::Receive, Site::Fetch, Site::Push] {
+                let missed = self.outages.at(other);
+                if missed.is_some_and(|trouble| OF_THE_FOLDER.contains(&trouble.code)) {
+                    self.timers.clear(Timer::Retry(other));
+                }
+            }
+        }
         if self.outages.sites.remove(&site).is_none() {
             return;
         }

@@ -27,6 +27,14 @@ pub fn trouble(hub: &str, words: &str) -> Trouble {
             "Connect once by hand with ssh and compare the key; it is never accepted unseen.",
         );
     }
+    if has("transport '") && has("' not allowed") || has("is not a valid ") || has("strange ") {
+        return Trouble::new(
+            Code::HubMissing,
+            Recovery::Hold,
+            format!("the address {hub} is none that a hub may have"),
+            "Give a path, `ssh://HOST/PATH`, `HOST:PATH` or an https address.",
+        );
+    }
     if has("dubious ownership") {
         return Trouble::new(
             Code::Ownership,

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::objects::Objects;
 use super::{GitError, unparsable};
-use crate::names::{ObjectId, RepoPath};
+use crate::names::{DEEPEST, NotARepoPath, ObjectId, RepoPath, escape};
 
 /// The mode of a directory entry.
 pub const DIRECTORY: u32 = 0o040_000;
@@ -223,26 +223,74 @@ fn build_level(
 /// Returns every path that differs between two trees, in git's order; `None` is the empty tree.
 ///
 /// Costs what differs, not what is there. A file that becomes a directory is listed as one removal
-/// and the additions below it.
+/// and the additions below it. Errors with [`GitError::TooLarge`] for a tree out of all proportion,
+/// however few objects it is made of.
 pub fn differences(
     objects: &Objects,
     old: Option<ObjectId>,
     new: Option<ObjectId>,
 ) -> Result<Vec<Difference>, GitError> {
     let mut found = Vec::new();
-    walk(objects, &mut Vec::new(), old, new, &mut found)?;
+    walk(objects, &mut Vec::new(), 0, [old, new], &mut found, &|| {
+        let Some(new) = new else { return Ok(()) };
+        let files = files_of(objects, new, 0, &mut BTreeMap::new())?;
+        if files > FILES {
+            return Err(GitError::TooLarge("a tree has more than 1,000,000 files"));
+        }
+        Ok(())
+    })?;
     Ok(found)
+}
+
+/// More files than this are no folder of a person.
+const FILES: u64 = 1_000_000;
+/// So many differences are a reason to count all files before they are listed.
+const MANY: usize = 20_000;
+
+/// Returns how many files, links and submodules a tree holds, reading each object once: the same
+/// directory may be in it a million times.
+fn files_of(
+    objects: &Objects,
+    tree: ObjectId,
+    depth: usize,
+    known: &mut BTreeMap<ObjectId, u64>,
+) -> Result<u64, GitError> {
+    if let Some(files) = known.get(&tree) {
+        return Ok(*files);
+    }
+    if depth > DEEPEST {
+        return Err(too_deep());
+    }
+    let mut files = 0_u64;
+    for line in objects.tree(tree)? {
+        let more = if line.entry.is_tree() {
+            files_of(objects, line.entry.id, depth + 1, known)?
+        } else {
+            1
+        };
+        files = files.saturating_add(more);
+    }
+    known.insert(tree, files);
+    Ok(files)
+}
+
+fn too_deep() -> GitError {
+    GitError::TooLarge("a tree has more than 200 directories inside each other")
 }
 
 fn walk(
     objects: &Objects,
     prefix: &mut Vec<u8>,
-    old: Option<ObjectId>,
-    new: Option<ObjectId>,
+    depth: usize,
+    [old, new]: [Option<ObjectId>; 2],
     found: &mut Vec<Difference>,
+    at_many: &dyn Fn() -> Result<(), GitError>,
 ) -> Result<(), GitError> {
     if old == new {
         return Ok(());
+    }
+    if depth > DEEPEST && new.is_some() {
+        return Err(too_deep());
     }
     let read = |id: Option<ObjectId>| -> Result<BTreeMap<Vec<u8>, Entry>, GitError> {
         let Some(id) = id else {
@@ -272,6 +320,13 @@ fn walk(
             prefix.push(b'/');
         }
         prefix.extend_from_slice(&name);
+        if name.is_empty() || name.contains(&b'/') {
+            // git would take it for another number of names, and so would we.
+            return Err(NotARepoPath {
+                path: escape(prefix),
+            }
+            .into());
+        }
         let leaf = |entry: Option<Entry>| entry.filter(|entry| !entry.is_tree());
         let dir = |entry: Option<Entry>| entry.filter(Entry::is_tree).map(|entry| entry.id);
         if leaf(old).is_some() || leaf(new).is_some() {
@@ -280,8 +335,12 @@ fn walk(
                 old: leaf(old),
                 new: leaf(new),
             });
+            if found.len() == MANY {
+                at_many()?;
+            }
         }
-        walk(objects, prefix, dir(old), dir(new), found)?;
+        let below = [dir(old), dir(new)];
+        walk(objects, prefix, depth + 1, below, found, at_many)?;
         prefix.truncate(start);
     }
     Ok(())

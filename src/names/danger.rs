@@ -112,7 +112,8 @@ fn ntfs_tail(tail: &[u8]) -> bool {
         .is_none_or(|b| *b == b':')
 }
 
-/// Returns the name without the characters that HFS+ ignores.
+/// Returns the name without the characters that HFS+ ignores, as far as it is UTF-8: git takes it
+/// for ended where it is not.
 fn visible(name: &[u8]) -> Vec<u8> {
     let mut seen = Vec::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
@@ -120,7 +121,9 @@ fn visible(name: &[u8]) -> Vec<u8> {
             !matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
         });
         seen.extend(kept.collect::<String>().bytes());
-        seen.extend_from_slice(chunk.invalid());
+        if !chunk.invalid().is_empty() {
+            break;
+        }
     }
     seen
 }

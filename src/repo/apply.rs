@@ -638,7 +638,12 @@ pub fn held(bases: &Bases) -> Vec<Held> {
     let waiting = paths(&|why| *why == Why::RemovalWaits);
     let filtered = paths(&|why| *why == Why::Held(Code::Filter));
     let named = paths(&|why| *why == Why::NotRepresentable);
+    let large = paths(&|why| *why == Why::Held(Code::TooBig));
     let (many, filters, names) = (waiting.len(), filtered.len(), named.len());
+    let too_big = format!(
+        "{} files that came in are larger than `max_file`",
+        large.len()
+    );
     [
         group(
             Code::MassDelete,
@@ -657,6 +662,12 @@ pub fn held(bases: &Bases) -> Vec<Held> {
             named,
             format!("{names} names cannot exist on this computer"),
             "Rename them on a host that has them.",
+        ),
+        group(
+            Code::TooBig,
+            large,
+            too_big,
+            "Raise `max_file` in the configuration to have them here, too.",
         ),
     ]
     .into_iter()

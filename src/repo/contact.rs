@@ -63,10 +63,7 @@ pub fn first_contact(
     if let (Some(known), false) = (&known, shallow)
         && *known != root_of(place, hub_tip)?.to_string()
     {
-        return Ok(unrelated(
-            "the hub holds another project than this folder was synced with",
-            "Check the hub's address; if the hub was made anew, move the folder away and clone it.",
-        ));
+        return Ok(Contact::Unrelated(another_project()));
     }
     let Some(local_tip) = local_tip else {
         identify(place, hub_tip)?;
@@ -110,6 +107,16 @@ fn adopted(commit: ObjectId) -> Contact {
         commit,
         copies: Vec::new(),
     }
+}
+
+/// The trouble of a hub that holds something else than it did.
+pub(super) fn another_project() -> Trouble {
+    Trouble::new(
+        Code::Unrelated,
+        Recovery::Hold,
+        "the hub holds another project than this folder was synced with",
+        "Check the hub's address; if the hub was made anew, move the folder away and clone it.",
+    )
 }
 
 fn unrelated(message: &str, hint: &str) -> Contact {

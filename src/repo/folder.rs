@@ -1,9 +1,6 @@
 //! The tree lane's own memory of a folder, and what it checks before every job (S1).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use super::bases::Bases;
@@ -20,9 +17,9 @@ use crate::engine::event::{Code, Held, Recovery, Trouble, Waiting};
 use crate::engine::timer::Moment;
 use crate::git::gate::{self, Record};
 use crate::git::index::IndexView;
-use crate::git::{refs, tree};
+use crate::git::refs;
+use crate::git::tree::{self, Lookup};
 use crate::names::{ObjectId, RepoPath};
-use crate::process;
 
 /// The reference to a commit that is stored but not yet on the branch.
 pub const PENDING: &str = "refs/worktree/autosync/pending";
@@ -88,74 +85,6 @@ impl Folder {
         })
     }
 
-    /// Checks that the folder's root is the directory that it was.
-    ///
-    /// Within one boot device and inode must be the same. Over a boot the device may get another
-    /// number. `approved` accepts what is there now. Errors with a hold otherwise. Returns whether
-    /// the approval was needed.
-    pub fn check_root(&self, approved: bool) -> Result<bool, RepoError> {
-        let root = self.place.root();
-        let hold = |code, message: &str, hint: &str| {
-            Err(RepoError::Blocked(Trouble::new(
-                code,
-                Recovery::Hold,
-                message,
-                hint,
-            )))
-        };
-        let meta = match fs::symlink_metadata(root) {
-            Ok(meta) if meta.is_dir() => meta,
-            Ok(_) => {
-                let hint = "Put the directory back; syncing goes on by itself.";
-                return hold(
-                    Code::RootChanged,
-                    "the folder is no directory any more",
-                    hint,
-                );
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let hint = "Mount it or put it back; syncing goes on by itself.";
-                return hold(Code::RootMissing, "the folder is not there", hint);
-            }
-            Err(error) => return Err(RepoError::io(root, error)),
-        };
-        // What cannot be listed looks empty, and its repository gone.
-        if let Err(error) = fs::read_dir(root) {
-            return Err(RepoError::io(root, error));
-        }
-        if !self.place.store.is_dir() {
-            let hint = "If its `.git` was moved, put it back; nothing was committed meanwhile.";
-            return hold(
-                Code::NoRepository,
-                "the folder's repository is not there",
-                hint,
-            );
-        }
-        let file = self.place.store.join("root");
-        let now = format!("{} {} {}\n", meta.dev(), meta.ino(), process::boot_id());
-        let before = fs::read_to_string(&file).unwrap_or_default();
-        if before == now {
-            return Ok(false);
-        }
-        let mut is_other = false;
-        let words: Vec<&str> = before.split_ascii_whitespace().collect();
-        if let [device, inode, boot] = words[..] {
-            let same_inode = inode == meta.ino().to_string();
-            let same_device = device == meta.dev().to_string();
-            is_other = !same_inode || (boot == process::boot_id() && !same_device);
-            if !approved && is_other {
-                let hint = "If this is right, run `autosync approve`; else mount the right disk.";
-                return hold(
-                    Code::RootChanged,
-                    "another directory is where the folder was",
-                    hint,
-                );
-            }
-        }
-        fs::write(&file, now).map_err(|error| RepoError::io(&file, error))?;
-        Ok(is_other)
-    }
-
     /// Takes S1's record, after the gate and everything that an earlier job left open.
     ///
     /// Returns also whether `approved` was needed for the root. Errors with a pause while the
@@ -172,7 +101,20 @@ impl Folder {
         self.finish_pending()?;
         let record = gate::record(&self.place.git, &self.place.objects, &branch)?;
         self.refresh_view(&record)?;
+        self.look_at_mounts(record.tip, approved && !spent)?;
         Ok((record, spent))
+    }
+
+    /// Looks which file systems are mounted below the root. `approved` takes them as they are.
+    pub(super) fn look_at_mounts(
+        &self,
+        tip: Option<ObjectId>,
+        approved: bool,
+    ) -> Result<(), RepoError> {
+        let place = &self.place;
+        let head = Lookup::new(&place.objects, place.tree_of(tip)?);
+        let mut mounts = place.mounts.borrow_mut();
+        mounts.look(place, &head, &self.bases, approved)
     }
 
     /// Finishes an apply that was begun. A commit that the user made meanwhile is merged at once.
@@ -415,6 +357,7 @@ impl Folder {
                 }
             })
             .collect();
+        held.extend(self.place.mounts.borrow().held());
         if !self.held_deletes.is_empty() {
             held.push(Held {
                 code: Code::MassDelete,

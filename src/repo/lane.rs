@@ -243,7 +243,10 @@ impl Folder {
         } else {
             Approval::Commits
         };
-        let done = self.check_root(false).and_then(|_| {
+        let checked = self
+            .check_root(false)
+            .and_then(|_| self.look_at_mounts(before, false));
+        let done = checked.and_then(|()| {
             apply::apply(
                 &self.place,
                 &mut self.bases,

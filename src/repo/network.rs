@@ -19,7 +19,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::ref_locks::set_tracking;
-use super::{Place, RepoError};
+use super::{Place, RepoError, contact};
 use crate::engine::event::{Fetched, Pushed};
 use crate::engine::status::Progress;
 use crate::fault;
@@ -210,10 +210,14 @@ fn settle(
     };
     if let Some(last) = last
         && last != tip
-        && !terms.approved
         && !place.objects.descends(tip, last)?
     {
-        return Err(RepoError::Blocked(said::rewritten(remote, last, tip)));
+        if !remote.partial && place.objects.merge_bases(tip, last)?.is_empty() {
+            return Err(RepoError::Blocked(contact::another_project()));
+        }
+        if !terms.approved {
+            return Err(RepoError::Blocked(said::rewritten(remote, last, tip)));
+        }
     }
     if last != Some(tip) {
         set_tracking(place, &remote.tracking, Some(tip))?;

@@ -90,6 +90,7 @@ pub fn plan(
     let mut ops = wanted(bases, view, ends, &differences, &new_tree)?;
     let storage = Storage::read(place)?;
     let mut parents = Parents::default();
+    let mounts = place.mounts.borrow();
     for op in &mut ops {
         let known = bases.get(&op.path);
         let still_waits =
@@ -101,6 +102,8 @@ pub fn plan(
             Some(Why::OnlyHere)
         } else if op.new.is_none() && (still_waits || waits(&op.path)) {
             Some(Why::RemovalWaits)
+        } else if let Some(why) = mounts.hindrance(&op.path) {
+            Some(Why::Deferred(why.to_owned()))
         } else if let Above::Nested(_) = parents.above(place, &op.path) {
             Some(Why::Deferred("inside another repository".to_owned()))
         } else if op.new.is_some() && !fits(place, &op.path) {
@@ -118,7 +121,7 @@ pub fn plan(
     let conversion = conversion(place, stage, &storage, &mut ops, &differences, &new_tree)?;
     expect_converted(place, &storage, &mut ops)?;
     note_ignored(place, &mut parents, &mut ops)?;
-    refuse_full_disk(place, &ops)?;
+    weigh(place, &mut ops)?;
 
     // What waited and goes now is no difference between the ends any more.
     let waited = |op: &Op| {
@@ -468,14 +471,21 @@ pub fn rules_move(ops: &[Op]) -> bool {
     ops.iter().any(|op| op.path.file_name() == b".gitignore")
 }
 
-/// Refuses an update that needs more space than there is: twice what is written.
-fn refuse_full_disk(place: &Place, ops: &[Op]) -> Result<(), RepoError> {
+/// Holds what is larger than this host takes, and refuses an update that needs more space than
+/// there is: twice what is written.
+fn weigh(place: &Place, ops: &mut [Op]) -> Result<(), RepoError> {
     let mut needed = 0_u64;
     for op in ops {
         if let (Step::Replace | Step::Create, Some(new)) = (op.step, op.new)
             && Kind::of_mode(new.mode).is_some()
         {
-            needed = needed.saturating_add(place.objects.size(new.id)?.saturating_mul(2));
+            let size = place.objects.size(new.id)?;
+            if size > place.settings.max_file {
+                op.step = Step::Nothing;
+                op.why = Some(Why::Held(Code::TooBig));
+                continue;
+            }
+            needed = needed.saturating_add(size.saturating_mul(2));
         }
     }
     let root = place.root();

@@ -14,6 +14,7 @@ use crate::engine::action::Scope;
 use crate::git::tree::Lookup;
 use crate::git::{self, GitError, index::records, unparsable};
 use crate::names::RepoPath;
+use crate::process::Finished;
 
 /// More directories than this are looked at by one full look.
 const DIRECTORIES: usize = 200;
@@ -34,6 +35,8 @@ pub struct Candidates {
     pub paths: BTreeMap<RepoPath, Known>,
     /// Repositories inside the folder, which are left alone.
     pub nested: BTreeSet<RepoPath>,
+    /// Directories that could not be listed.
+    pub unreadable: BTreeSet<RepoPath>,
     /// Whether the whole folder was looked at.
     pub everything: bool,
 }
@@ -85,7 +88,7 @@ fn status_with(
     place: &Place,
     settings: &[OsString],
     below: &[&RepoPath],
-) -> Result<Vec<u8>, GitError> {
+) -> Result<Finished, GitError> {
     let mut command = place.git.command_with(settings, "status");
     command.args([
         "--porcelain=v2",
@@ -98,7 +101,7 @@ fn status_with(
     for path in below {
         command.arg(OsStr::from_bytes(path.as_bytes()));
     }
-    Ok(git::run(&mut command, b"", git::LOCAL, "status")?.stdout)
+    git::run(&mut command, b"", git::LOCAL, "status")
 }
 
 /// Returns the settings with which no filter has to work: a file whose filter fails is then listed
@@ -122,6 +125,16 @@ fn without_required_filters(place: &Place) -> Result<Vec<OsString>, GitError> {
         .collect())
 }
 
+/// Returns the directories of which git said that it could not list them.
+fn unreadable(said: &[u8]) -> Vec<RepoPath> {
+    let dir = |line: &[u8]| {
+        let rest = line.strip_prefix(b"warning: could not open directory '")?;
+        let at = rest.windows(3).rposition(|it| it == b"': ")?;
+        RepoPath::new(rest[..at].strip_suffix(b"/").unwrap_or(&rest[..at])).ok()
+    };
+    said.split(|b| *b == b'\n').filter_map(dir).collect()
+}
+
 /// Asks `git status` for what differs below some directories, or in the whole folder for none.
 fn status(place: &Place, below: &[&RepoPath], found: &mut Candidates) -> Result<(), RepoError> {
     let out = match status_with(place, &[], below) {
@@ -135,7 +148,8 @@ fn status(place: &Place, below: &[&RepoPath], found: &mut Candidates) -> Result<
         }
         out => out?,
     };
-    for line in records(&out) {
+    found.unreadable.extend(unreadable(&out.stderr));
+    for line in records(&out.stdout) {
         let fields = match line.first() {
             Some(b'1') => 8,
             Some(b'u') => 10,

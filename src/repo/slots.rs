@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -340,12 +340,21 @@ fn fill_filtered(
         let mut size = 0;
         for number in rest {
             if let Some(new) = ops[*number].new {
-                size += place.objects.size(new.id)?;
+                let own = place.objects.size(new.id)?;
+                if own > IN_MEMORY && portion.is_empty() {
+                    break;
+                }
+                size += own;
                 if size > PORTION && !portion.is_empty() {
                     break;
                 }
                 portion.push((*number, new.id, ops[*number].path.clone()));
             }
+        }
+        if let (true, Some((number, others))) = (portion.is_empty(), rest.split_first()) {
+            fill_large(place, dir, *number, &mut ops[*number], conversion)?;
+            rest = others;
+            continue;
         }
         let contents = smudge(place, &portion, conversion)?;
         for (content, (number, _, _)) in contents.iter().zip(&portion) {
@@ -364,6 +373,61 @@ fn fill_filtered(
             rest = &rest[contents.len()..];
         }
     }
+    Ok(())
+}
+
+/// Lets git convert a large content straight into its slot.
+fn fill_large(
+    place: &Place,
+    dir: &OwnedFd,
+    number: usize,
+    op: &mut Op,
+    conversion: &Conversion,
+) -> Result<(), RepoError> {
+    let failed = |error| RepoError::io(&place.store, error);
+    let Some(new) = op.new else {
+        return Ok(());
+    };
+    let file = create(dir, number, new.mode == EXECUTABLE).map_err(failed)?;
+    let git = conversion
+        .rules
+        .as_ref()
+        .map_or(&place.git, |rules| &rules.git);
+    let mut path = OsString::from("--path=");
+    path.push(super::filter::argument(&op.path));
+    let mut command = git.command("cat-file");
+    command
+        .arg("--filters")
+        .arg(path)
+        .arg(new.id.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(file))
+        .stderr(Stdio::null());
+    if let Some(rules) = &conversion.rules {
+        command.env("GIT_INDEX_FILE", &rules.index);
+    }
+    let mut running = Running::start(&mut command).map_err(GitError::Spawn)?;
+    if !running.wait().map_err(GitError::Spawn)?.success() {
+        tracing::warn!(path = %op.path, "its filter failed, so it is not written");
+        op.step = Step::Nothing;
+        op.why = Some(Why::Held(Code::Filter));
+        return Ok(());
+    }
+    op.staged = identity(dir, number).map_err(failed)?;
+    let written = File::from(disk::open_file(dir, &slot(number)).map_err(failed)?);
+    let mut command = place.git.command("hash-object");
+    command
+        .args(["--stdin", "--no-filters"])
+        .stdin(Stdio::from(written))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut running = Running::start(&mut command).map_err(GitError::Spawn)?;
+    let mut id = String::new();
+    if let Some(mut out) = running.child().stdout.take() {
+        out.read_to_string(&mut id).map_err(failed)?;
+    }
+    running.wait().map_err(GitError::Spawn)?;
+    op.new_bytes = Some(ObjectId::from_hex(id).map_err(GitError::from)?);
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::engine::event::{Code, Waiting};
 use crate::git::tree::{Edits, Entry, GITLINK, Lookup};
 use crate::git::{self, GitError};
 use crate::names::transient::{Transient, transient};
-use crate::names::{ObjectId, RepoPath};
+use crate::names::{DEEPEST, ObjectId, RepoPath};
 
 /// How long a staging by hand (`git add -p`) is left alone.
 const STAGING: Duration = Duration::from_secs(60);
@@ -64,6 +64,9 @@ pub fn take(
     let mut taken = Taken::default();
     for path in &candidates.nested {
         taken.skip(path, "a repository of its own");
+    }
+    for path in &candidates.unreadable {
+        taken.skip(path, "this directory cannot be read");
     }
     if candidates.everything {
         folder.held.clear();
@@ -125,6 +128,9 @@ fn choose(
         {
             continue;
         }
+        if folder.place.mounts.borrow().hindrance(&path).is_some() {
+            continue;
+        }
         folder.held.remove(&path);
         folder.held_deletes.remove(&path);
         let based = folder.bases.get(&path).is_some();
@@ -132,6 +138,10 @@ fn choose(
             continue;
         }
         let place = &folder.place;
+        if path.components().count() > DEEPEST {
+            taken.skip(&path, "too many directories inside each other");
+            continue;
+        }
         let before = head.get(&path)?;
         let leaf = before.filter(|entry| !entry.is_tree());
         let new = leaf.is_none() && !based && !folder.view.staged.contains_key(&path);

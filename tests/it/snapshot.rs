@@ -409,7 +409,7 @@ fn a_foreign_directory_in_the_place_of_the_root_is_never_committed() {
     let aside = root.with_extension("aside");
     fs::rename(&root, &aside).unwrap();
     fs::create_dir(&root).unwrap();
-    assert_eq!(lab.everything().blocked.unwrap().code, Code::NoRepository);
+    assert_eq!(lab.everything().blocked.unwrap().code, Code::RootMissing);
     fs::remove_dir(&root).unwrap();
     assert_eq!(lab.everything().blocked.unwrap().code, Code::RootMissing);
     fs::rename(&aside, &root).unwrap();

@@ -5,11 +5,16 @@
 
 use std::collections::BTreeSet;
 
-use git2::{DiffOptions, ErrorCode, Oid, Repository, Sort};
+use git2::{ErrorCode, Odb, Oid, Repository, Sort};
 
 use crate::git::GitError;
 use crate::git::objects::Objects;
 use crate::names::ObjectId;
+
+/// The part of a mode that says what it is, and two of its values.
+const KIND: i32 = 0o170_000;
+const DIRECTORY: i32 = 0o040_000;
+const SUBMODULE: i32 = 0o160_000;
 
 /// Beyond this many new commits git's own check is as fast, and needs less memory.
 const MANY: usize = 5_000;
@@ -55,17 +60,50 @@ fn walk(repo: &Repository, tip: ObjectId, known: &[ObjectId]) -> Result<bool, gi
             None if commit.parent_count() == 0 => None,
             None => return Ok(false),
         };
-        let mut options = DiffOptions::new();
-        options.skip_binary_check(true).include_typechange(true);
-        // Reading the difference reads every new tree; the files are only looked for.
-        let diff =
-            repo.diff_tree_to_tree(before.as_ref(), Some(&commit.tree()?), Some(&mut options))?;
-        for delta in diff.deltas() {
-            let file = delta.new_file();
-            let submodule = file.mode() == git2::FileMode::Commit;
-            let id = file.id();
-            if !submodule && !id.is_zero() && seen.insert(id) && !odb.exists(id) {
-                return Ok(false);
+        let before = before.map(|tree| tree.id());
+        if !has_tree(repo, &odb, before, commit.tree_id(), &mut seen)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Returns whether everything in `new` that `old` does not have at the same place is here.
+///
+/// Each object is looked at once, though it may be in the tree a million times.
+fn has_tree(
+    repo: &Repository,
+    odb: &Odb<'_>,
+    old: Option<Oid>,
+    new: Oid,
+    seen: &mut BTreeSet<Oid>,
+) -> Result<bool, git2::Error> {
+    let mut todo = vec![(old, new)];
+    while let Some((old, new)) = todo.pop() {
+        if old == Some(new) || !seen.insert(new) {
+            continue;
+        }
+        // Every new tree is read; the files are only looked for.
+        let tree = repo.find_tree(new)?;
+        let before = old.map(|old| repo.find_tree(old)).transpose()?;
+        for entry in &tree {
+            let known = before
+                .as_ref()
+                .and_then(|before| before.get_name_bytes(entry.name_bytes()));
+            let known = known.map(|known| (known.filemode_raw() & KIND, known.id()));
+            let id = entry.id();
+            match entry.filemode_raw() & KIND {
+                DIRECTORY => {
+                    let old = known.filter(|known| known.0 == DIRECTORY);
+                    todo.push((old.map(|known| known.1), id));
+                }
+                SUBMODULE => {}
+                _ if known.is_some_and(|known| known.1 == id) => {}
+                _ => {
+                    if seen.insert(id) && !odb.exists(id) {
+                        return Ok(false);
+                    }
+                }
             }
         }
     }

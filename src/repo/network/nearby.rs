@@ -50,6 +50,7 @@ pub(super) fn bring(objects: &Rc<Objects>, dir: &Path, tip: ObjectId, known: &[O
         theirs,
         known,
         left: OBJECTS,
+        whole: BTreeSet::new(),
     };
     let gathering = Gathering::start(objects);
     bringing.commits(tip).is_some() && gathering.finish(|| Ok(())).is_ok()
@@ -60,6 +61,8 @@ struct Bringing<'a> {
     theirs: Odb<'static>,
     known: &'a [ObjectId],
     left: usize,
+    /// The trees that were brought with all that is in them: one may stand in many places.
+    whole: BTreeSet<ObjectId>,
 }
 
 impl Bringing<'_> {
@@ -114,7 +117,7 @@ impl Bringing<'_> {
 
     /// Brings a tree; what `old` has of it is here.
     fn tree(&mut self, id: ObjectId, old: Option<ObjectId>, depth: usize) -> Option<()> {
-        if Some(id) == old {
+        if Some(id) == old || self.whole.contains(&id) {
             return Some(());
         }
         if depth > DEPTH {
@@ -142,7 +145,9 @@ impl Bringing<'_> {
                 self.line(line, before, depth)?;
             }
         }
-        self.write(id, Kind::Tree, &raw)
+        self.write(id, Kind::Tree, &raw)?;
+        self.whole.insert(id);
+        Some(())
     }
 
     fn line(&mut self, line: &Line, before: Option<&Entry>, depth: usize) -> Option<()> {
