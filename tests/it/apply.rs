@@ -11,4 +11,4 @@ mod plain;
 mod race;
 mod size;
 mod two_lines;
-mod world;
+pub(crate) mod world;

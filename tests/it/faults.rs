@@ -5,9 +5,120 @@
 //! hold meanwhile: nothing becomes a deletion, nothing is forced, and it goes on by itself when the
 //! fault is over.
 
+use std::cell::RefCell;
 use std::fs;
+use std::sync::mpsc::Receiver;
 
+use autosync::control::{Happening, What};
+use autosync::engine::status::{FolderStatus, State};
+
+use crate::support::host::{Host, Pair};
 use crate::traps::exists;
+
+pub(crate) mod disk;
+mod hub;
+mod mounts;
+mod repository;
+mod strike;
+mod time;
+
+/// A host commits and pushes at once.
+const AT_ONCE: &str = "[settle]\nquiet = \"0s\"\n[push]\nquiet = \"0s\"\n";
+
+/// Two hosts that lose no time.
+fn pair() -> Pair {
+    Pair::configured(AT_ONCE)
+}
+
+/// One host with an agent and a hub that lose no time.
+fn host() -> Host {
+    let mut host = Host::new("laptop");
+    host.sandbox.config(AT_ONCE);
+    host.start();
+    host
+}
+
+/// What a person is told of a host from now on.
+struct Told {
+    heard: Receiver<Happening>,
+    all: RefCell<Vec<What>>,
+}
+
+impl Told {
+    /// Begins to listen.
+    fn by(host: &Host) -> Self {
+        Self {
+            heard: host.listen(),
+            all: RefCell::default(),
+        }
+    }
+
+    /// Returns the codes of all problems and holds that were told so far, in their order.
+    fn codes(&self) -> Vec<String> {
+        let mut all = self.all.borrow_mut();
+        all.extend(self.heard.try_iter().map(|event| event.what));
+        all.iter()
+            .filter_map(|what| match what {
+                What::Problem {
+                    code,
+                    message,
+                    hint,
+                }
+                | What::Held {
+                    code,
+                    message,
+                    hint,
+                    ..
+                } => {
+                    assert!(!message.is_empty() && !hint.is_empty(), "{what:?}");
+                    Some(code.clone())
+                }
+                What::State { .. }
+                | What::Started { .. }
+                | What::Ended { .. }
+                | What::Progress { .. }
+                | What::Committed { .. }
+                | What::Pushed { .. }
+                | What::Arrived { .. }
+                | What::Received { .. }
+                | What::Conflict { .. }
+                | What::Over { .. }
+                | What::Solved
+                | What::Missed { .. } => None,
+            })
+            .collect()
+    }
+
+    /// Asserts that this was told once and nothing else was, though the host tries again now.
+    #[track_caller]
+    fn only(&self, host: &Host, code: &str) {
+        host.run(["sync"]).ok();
+        host.barrier();
+        assert_eq!(self.codes(), [code], "{}", host.log());
+    }
+}
+
+/// Waits until the folder is held with this code; returns the status, which says what to do.
+#[track_caller]
+fn held(host: &Host, code: &str) -> FolderStatus {
+    host.until(code, |host| {
+        let status = host.folder_status();
+        status.code == code && status.state == State::Held
+    });
+    let status = host.folder_status();
+    assert!(
+        !status.message.is_empty() && !status.hint.is_empty(),
+        "{status:#?}"
+    );
+    assert_eq!(host.run(["status"]).code, Some(3), "{status:#?}");
+    status
+}
+
+/// Waits until nothing is in the way any more.
+#[track_caller]
+fn well(host: &Host) {
+    host.until("all is well", |host| host.folder_status().code == "ok");
+}
 
 /// How many faults the table has.
 const FAULTS: usize = 53;
@@ -26,6 +137,7 @@ fn the_table_has_every_fault_and_names_tests_that_exist() {
             panic!("{line}");
         };
         assert_eq!(at, (number + 1).to_string(), "{fault}");
+        assert!(tests.contains("::") || tests.ends_with('.'), "{fault}");
         for test in tests.split(", ").filter(|test| test.starts_with('`')) {
             let test = test.trim_matches('`');
             assert!(exists(test), "{test} of the row `{fault}` is no test");

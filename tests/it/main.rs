@@ -15,6 +15,7 @@ mod external;
 mod fanout;
 mod faults;
 mod git_bench;
+mod hostile;
 mod interleaved;
 mod mysteries;
 mod network;

@@ -1,0 +1,250 @@
+//! What is mounted over the folder, over a part of it, or away from it: never a deletion.
+
+use std::fs;
+use std::path::Path;
+
+use super::disk::system;
+use super::{AT_ONCE, Told, held, well};
+use crate::support::host::{Host, Pair};
+use crate::support::inside::{ROOT_INSIDE, inside};
+
+fn mount(args: &[&str], at: &Path) {
+    system("mount", &[args, &[at.to_str().unwrap()]].concat());
+}
+
+fn unmount(at: &Path) {
+    system("umount", &["--lazy", at.to_str().unwrap()]);
+}
+
+/// A pair whose folders have the same files in two directories.
+fn pair() -> Pair {
+    let pair = Pair::configured(AT_ONCE);
+    for n in 0..3 {
+        pair.laptop.write(format!("d/sub/{n}"), "1\n");
+        pair.laptop.write(format!("e/{n}"), "1\n");
+    }
+    pair.equal();
+    pair
+}
+
+/// Waits until a directory is listed as held for what is mounted there, and the rest goes on.
+#[track_caller]
+fn held_below(host: &Host, dir: &str) {
+    host.until("the directory is held", |host| {
+        let status = host.folder_status();
+        status
+            .held
+            .iter()
+            .any(|held| held.code == "mounted" && held.paths == [dir])
+    });
+    assert_eq!(host.run(["status"]).code, Some(3));
+}
+
+#[test]
+fn an_empty_disk_over_the_folder_is_no_empty_folder() {
+    if !inside(
+        ROOT_INSIDE,
+        "faults::mounts::an_empty_disk_over_the_folder_is_no_empty_folder",
+    ) {
+        return;
+    }
+    let mut pair = pair();
+    let folder = pair.laptop.folder.clone();
+    let tip = pair.tip();
+    let told = Told::by(&pair.laptop);
+    mount(&["-t", "tmpfs", "tmpfs"], &folder);
+    let status = held(&pair.laptop, "root-missing");
+    assert!(status.hint.contains("nmount"), "{status:#?}");
+    told.only(&pair.laptop, "root-missing");
+    pair.laptop.write("foreign", "f\n");
+    pair.laptop.barrier();
+    pair.server.write("meanwhile", "m\n");
+    pair.server.synced();
+    pair.server.barrier();
+    assert_eq!(pair.server.tree().len(), 7);
+    assert!(!folder.join(".git").exists(), "nothing is made there");
+    assert!(!folder.join("meanwhile").exists(), "nor written");
+    unmount(&folder);
+    pair.laptop.sees("what came meanwhile", |root| {
+        root.join("meanwhile").exists()
+    });
+    well(&pair.laptop);
+    assert_eq!(pair.ends_well().len(), 7);
+    assert_ne!(pair.tip(), tip);
+
+    // The same over a start.
+    let tip = pair.tip();
+    pair.laptop.stop();
+    mount(&["-t", "tmpfs", "tmpfs"], &folder);
+    let said = pair.laptop.run(["run", folder.to_str().unwrap()]).fails(10);
+    assert!(said.contains("mount it"), "{said}");
+    assert_eq!(
+        fs::read_dir(&folder).unwrap().count(),
+        0,
+        "nothing is made there"
+    );
+    unmount(&folder);
+    pair.laptop.start();
+    assert_eq!(pair.ends_well().len(), 7);
+    assert_eq!(pair.tip(), tip);
+}
+
+#[test]
+fn a_disk_that_goes_and_comes_back_is_waited_for() {
+    if !inside(
+        ROOT_INSIDE,
+        "faults::mounts::a_disk_that_goes_and_comes_back_is_waited_for",
+    ) {
+        return;
+    }
+    let mut laptop = Host::new("laptop");
+    laptop.sandbox.config(AT_ONCE);
+    let disk = laptop.sandbox.root().join("disk");
+    for dir in [&disk, &laptop.folder] {
+        fs::create_dir(dir).unwrap();
+    }
+    mount(&["--bind", disk.to_str().unwrap()], &laptop.folder);
+    laptop.start();
+    laptop.write("a", "1\n");
+    laptop.synced();
+    let hub = laptop.sandbox.paths().hubs().join("Sync.git");
+    let tip = || laptop.sandbox.git(&hub, ["rev-parse", "main"]);
+    let before = tip();
+    let told = Told::by(&laptop);
+    unmount(&laptop.folder);
+    held(&laptop, "root-missing");
+    told.only(&laptop, "root-missing");
+    assert_eq!(tip(), before);
+    fs::write(disk.join("a"), "2\n").unwrap();
+    mount(&["--bind", disk.to_str().unwrap()], &laptop.folder);
+    laptop.until("it goes on", |_| tip() != before);
+    well(&laptop);
+    laptop.synced();
+    assert_eq!(laptop.sandbox.git(&hub, ["show", "main:a"]), "2");
+}
+
+#[test]
+fn a_disk_over_a_directory_hides_nothing_and_shows_nothing() {
+    if !inside(
+        ROOT_INSIDE,
+        "faults::mounts::a_disk_over_a_directory_hides_nothing_and_shows_nothing",
+    ) {
+        return;
+    }
+    for bind in [false, true] {
+        let mut pair = pair();
+        let dir = pair.laptop.folder.join("d");
+        let other = pair.laptop.sandbox.root().join("other");
+        fs::create_dir(&other).unwrap();
+        let cover = || {
+            if bind {
+                mount(&["--bind", other.to_str().unwrap()], &dir);
+            } else {
+                mount(&["-t", "tmpfs", "tmpfs"], &dir);
+            }
+        };
+        let told = Told::by(&pair.laptop);
+        for stopped in [false, true] {
+            let before = pair.server.tree();
+            if stopped {
+                pair.laptop.stop();
+                cover();
+                pair.laptop.start();
+            } else {
+                cover();
+            }
+            held_below(&pair.laptop, "d");
+            // What is written there belongs to the other disk.
+            pair.laptop.write("d/foreign", "f\n");
+            pair.laptop.write("e/0", format!("{stopped}\n"));
+            pair.laptop.run(["sync"]).ok();
+            pair.server.sees("the rest goes on", |root| {
+                fs::read_to_string(root.join("e/0")).is_ok_and(|it| it == format!("{stopped}\n"))
+            });
+            pair.laptop.barrier();
+            pair.server.barrier();
+            let after = pair.server.tree();
+            assert!(before.keys().eq(after.keys()), "{after:?}");
+            // What comes in below it waits, too.
+            pair.server.write("d/sub/0", format!("server {stopped}\n"));
+            pair.server.synced();
+            pair.laptop
+                .until("it came", |host| host.folder_status().head == pair.tip());
+            let status = pair.laptop.folder_status();
+            let waits = status.deferred.iter().find(|it| it.path == "d/sub/0");
+            assert!(waits.unwrap().why.contains("mounted over"), "{status:#?}");
+            assert!(!dir.join("sub").exists(), "nothing is written there");
+            if !stopped {
+                assert_eq!(told.codes(), ["mounted"]);
+            }
+            unmount(&dir);
+            pair.laptop.run(["sync"]).ok();
+            let wanted = format!("server {stopped}\n");
+            pair.laptop.sees("what waited", |root| {
+                fs::read_to_string(root.join("d/sub/0")).is_ok_and(|it| it == wanted)
+            });
+            assert_eq!(pair.ends_well().len(), 6);
+            assert_eq!(pair.laptop.folder_status().held, []);
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_is_part_of_the_folder_takes_nothing_along_when_it_goes() {
+    if !inside(
+        ROOT_INSIDE,
+        "faults::mounts::a_disk_that_is_part_of_the_folder_takes_nothing_along_when_it_goes",
+    ) {
+        return;
+    }
+    let mut pair = pair();
+    let disk = pair.laptop.sandbox.root().join("disk");
+    let dir = pair.laptop.folder.join("usb");
+    for dir in [&disk, &dir] {
+        fs::create_dir(dir).unwrap();
+    }
+    // Mounted where nothing was, it is part of the folder.
+    mount(&["--bind", disk.to_str().unwrap()], &dir);
+    pair.laptop.write("usb/a", "1\n");
+    pair.laptop.write("usb/b", "1\n");
+    pair.server
+        .sees("what is on it", |root| root.join("usb/b").exists());
+    assert_eq!(pair.ends_well().len(), 8);
+    for stopped in [false, true] {
+        if stopped {
+            pair.laptop.stop();
+            unmount(&dir);
+            pair.laptop.start();
+        } else {
+            unmount(&dir);
+        }
+        held_below(&pair.laptop, "usb");
+        // What is written to the empty place belongs to nobody yet.
+        pair.laptop.write("usb/c", "below\n");
+        pair.laptop.write("e/0", format!("{stopped}\n"));
+        pair.server.sees("the rest goes on", |root| {
+            fs::read_to_string(root.join("e/0")).is_ok_and(|it| it == format!("{stopped}\n"))
+        });
+        pair.laptop.barrier();
+        pair.server.barrier();
+        for (name, there) in [("usb/a", true), ("usb/b", true), ("usb/c", false)] {
+            assert_eq!(pair.server.read(name).is_some(), there, "{name}");
+        }
+        fs::remove_file(dir.join("c")).unwrap();
+        mount(&["--bind", disk.to_str().unwrap()], &dir);
+        pair.laptop.write("usb/a", format!("edited {stopped}\n"));
+        let wanted = format!("edited {stopped}\n");
+        pair.server.sees("an edit on it", |root| {
+            fs::read_to_string(root.join("usb/a")).is_ok_and(|it| it == wanted)
+        });
+        assert_eq!(pair.ends_well().len(), 8);
+        assert_eq!(pair.laptop.folder_status().held, []);
+    }
+    // Gone for good, a person says so.
+    unmount(&dir);
+    held_below(&pair.laptop, "usb");
+    pair.laptop.run(["approve"]).ok();
+    pair.server
+        .sees("they go", |root| !root.join("usb").exists());
+    assert_eq!(pair.ends_well().len(), 6);
+}

@@ -1,0 +1,176 @@
+//! A repository that is damaged or gone: nothing is pushed from it, nothing in it is thrown away,
+//! none is made in its place.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Told, held, host, pair, well};
+use crate::support::host::Host;
+
+/// Returns the file of a loose object.
+fn loose(host: &Host, id: &str) -> PathBuf {
+    host.folder
+        .join(".git/objects")
+        .join(&id[..2])
+        .join(&id[2..])
+}
+
+/// Turns a byte of a file around.
+fn damage(file: &Path, at: usize) -> Vec<u8> {
+    let before = fs::read(file).unwrap();
+    let mut bytes = before.clone();
+    bytes[at] ^= 0xff;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(file, bytes).unwrap();
+    before
+}
+
+#[test]
+fn a_damaged_object_stops_the_push_and_comes_back_from_the_hub() {
+    let pair = pair();
+    pair.laptop.write("d/a", "1\n");
+    pair.laptop.write("b", "1\n");
+    pair.equal();
+    let told = Told::by(&pair.laptop);
+    let tip = pair.tip();
+    let tree = pair.laptop.git(["rev-parse", "HEAD:d"]);
+    damage(&loose(&pair.laptop, &tree), 12);
+    pair.laptop.write("d/a", "2\n");
+    let status = held(&pair.laptop, "damaged");
+    assert!(
+        status.message.contains("damaged") || status.message.contains("corrupt"),
+        "{status:#?}"
+    );
+    assert!(status.hint.contains("git fetch --refetch"), "{status:#?}");
+    told.only(&pair.laptop, "damaged");
+    assert_eq!(pair.tip(), tip, "nothing is pushed from it");
+    assert!(
+        loose(&pair.laptop, &tree).exists(),
+        "nothing is thrown away"
+    );
+    assert_eq!(pair.laptop.read("d/a").as_deref(), Some("2\n"));
+
+    // What the hint says.
+    fs::remove_file(loose(&pair.laptop, &tree)).unwrap();
+    pair.laptop.git(["fetch", "-q", "--refetch"]);
+    pair.laptop.run(["sync"]).ok();
+    well(&pair.laptop);
+    pair.ends_well();
+    assert_eq!(pair.server.read("d/a").as_deref(), Some("2\n"));
+}
+
+#[test]
+fn a_pack_that_was_cut_off_stops_the_push_and_an_index_that_was_is_the_users() {
+    let mut laptop = host();
+    for n in 0..60 {
+        laptop.write(format!("d/{n}"), format!("{n}\n"));
+    }
+    laptop.synced();
+    laptop.stop();
+    laptop.git(["repack", "-adq"]);
+    let packs = fs::read_dir(laptop.folder.join(".git/objects/pack")).unwrap();
+    let pack = packs
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|end| end == "pack"))
+        .unwrap();
+    let whole = fs::read(&pack).unwrap();
+    fs::set_permissions(&pack, fs::Permissions::from_mode(0o644)).unwrap();
+    File::options()
+        .write(true)
+        .open(&pack)
+        .unwrap()
+        .set_len(100)
+        .unwrap();
+    let hub = laptop.sandbox.paths().hubs().join("Sync.git");
+    let tip = laptop.sandbox.git(&hub, ["rev-parse", "main"]);
+    laptop.write("d/0", "edited\n");
+    laptop.start();
+    let told = Told::by(&laptop);
+    let status = held(&laptop, "damaged");
+    assert!(!status.hint.is_empty(), "{status:#?}");
+    laptop.barrier();
+    assert_eq!(laptop.sandbox.git(&hub, ["rev-parse", "main"]), tip);
+    assert_eq!(laptop.read("d/0").as_deref(), Some("edited\n"));
+    assert!(told.codes().len() <= 1);
+    fs::write(&pack, whole).unwrap();
+    laptop.run(["sync"]).ok();
+    well(&laptop);
+    laptop.synced();
+    assert_eq!(laptop.sandbox.git(&hub, ["show", "main:d/0"]), "edited");
+
+    // The index.
+    let told = Told::by(&laptop);
+    let index = laptop.folder.join(".git/index");
+    let before = fs::read(&index).unwrap();
+    fs::write(&index, &before[..before.len() / 2]).unwrap();
+    laptop.write("d/1", "edited\n");
+    let status = held(&laptop, "damaged");
+    assert!(status.hint.contains("index"), "{status:#?}");
+    for _ in 0..2 {
+        let before = laptop.folder_status().counters.snapshots;
+        laptop.run(["sync"]).ok();
+        laptop.until("it is tried again", |host| {
+            host.folder_status().counters.snapshots > before
+        });
+    }
+    assert_eq!(told.codes(), ["damaged"]);
+    let files = laptop
+        .sandbox
+        .git(&hub, ["ls-tree", "-r", "--name-only", "main"]);
+    assert_eq!(files.lines().count(), 60, "no half of it is committed");
+    // What the hint says.
+    fs::remove_file(&index).unwrap();
+    laptop.git(["reset", "-q"]);
+    laptop.run(["sync"]).ok();
+    well(&laptop);
+    laptop.synced();
+    assert_eq!(laptop.sandbox.git(&hub, ["show", "main:d/1"]), "edited");
+    assert_eq!(
+        laptop
+            .git(["ls-tree", "-r", "--name-only", "HEAD"])
+            .lines()
+            .count(),
+        60
+    );
+}
+
+#[test]
+fn a_repository_that_is_gone_is_waited_for_and_none_is_made() {
+    let mut laptop = host();
+    laptop.write("a", "1\n");
+    laptop.synced();
+    let hub = laptop.sandbox.paths().hubs().join("Sync.git");
+    let tip = laptop.sandbox.git(&hub, ["rev-parse", "main"]);
+    let told = Told::by(&laptop);
+    let (here, away) = (
+        laptop.folder.join(".git"),
+        laptop.sandbox.root().join("away"),
+    );
+    fs::rename(&here, &away).unwrap();
+    laptop.write("a", "2\n");
+    let status = held(&laptop, "no-repository");
+    assert!(status.hint.contains("put it back"), "{status:#?}");
+    told.only(&laptop, "no-repository");
+    assert!(!here.exists(), "none is made");
+    assert_eq!(laptop.sandbox.git(&hub, ["rev-parse", "main"]), tip);
+    fs::rename(&away, &here).unwrap();
+    laptop.run(["sync"]).ok();
+    well(&laptop);
+    laptop.synced();
+    assert_eq!(laptop.sandbox.git(&hub, ["show", "main:a"]), "2");
+
+    // A start without it makes none either.
+    laptop.stop();
+    fs::rename(&here, &away).unwrap();
+    let said = laptop
+        .run(["run", laptop.folder.to_str().unwrap()])
+        .fails(10);
+    assert!(said.contains("put it back"), "{said}");
+    assert!(!here.exists(), "none is made");
+    fs::rename(&away, &here).unwrap();
+    laptop.start();
+    laptop.write("a", "3\n");
+    laptop.synced();
+    assert_eq!(laptop.sandbox.git(&hub, ["show", "main:a"]), "3");
+}

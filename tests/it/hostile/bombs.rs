@@ -1,0 +1,190 @@
+//! A few objects that are out of all proportion once they are files: the update is held with a
+//! sentence, the agent lives, and it needed no memory to find out.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use autosync::engine::status::State;
+
+use super::size_of;
+use crate::faults::disk::peak;
+use crate::support::host::{Host, Pair};
+
+/// The most memory that an agent may ever have had, in KiB.
+const MEMORY: u64 = 512 << 10;
+
+/// Runs git in the hub with this input, as somebody who may write there.
+fn in_hub(pair: &Pair, args: &[&str], input: &[u8]) -> String {
+    let mut command: Command = pair.laptop.sandbox.command("git");
+    command.args(args).current_dir(&pair.hub);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "{args:?}");
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}
+
+/// Makes a commit with this tree on top of the branch of the hub.
+fn commit(pair: &Pair, tree: &str) {
+    let new = in_hub(
+        pair,
+        &["commit-tree", "-p", "main", "-m", "bomb", tree],
+        b"",
+    );
+    in_hub(pair, &["update-ref", "refs/heads/main", &new], b"");
+}
+
+fn pair() -> Pair {
+    let config = "[settle]\nquiet = \"0s\"\n[push]\nquiet = \"0s\"\n";
+    let pair = Pair::configured(config);
+    pair.laptop.write("a", "1\n");
+    pair.equal();
+    pair
+}
+
+/// Asserts that the update is held everywhere, and that all goes on once it is taken back.
+fn is_held(pair: &Pair, tip: &str, words: &str) {
+    for host in pair.hosts() {
+        host.until("it is held", |host| {
+            let status = host.folder_status();
+            status.state == State::Held && status.message.contains(words)
+        });
+        let status = host.folder_status();
+        assert_eq!(status.code, "too-big", "{status:#?}");
+        assert!(!status.hint.is_empty());
+        assert_eq!(host.tree().len(), 1, "nothing of it is taken");
+        assert_small(host);
+    }
+    // Commits go on.
+    pair.laptop.write("b", "1\n");
+    pair.laptop.until("it is committed", |host| {
+        host.git(["ls-tree", "--name-only", "HEAD"]) == "a\nb"
+    });
+    assert_small(&pair.laptop);
+    in_hub(pair, &["update-ref", "refs/heads/main", tip], b"");
+    for host in pair.hosts() {
+        host.run(["sync"]).ok();
+        host.until("the hub's own history is seen", |host| {
+            host.folder_status().code == "history-rewritten" || host.folder_status().code == "ok"
+        });
+        if host.folder_status().code == "history-rewritten" {
+            host.run(["approve"]).ok();
+        }
+    }
+}
+
+fn assert_small(host: &Host) {
+    let peak = peak(host.pid());
+    assert!(peak < MEMORY, "{} MiB", peak >> 10);
+}
+
+#[test]
+fn a_hundred_million_files_in_ten_objects_are_held() {
+    let pair = pair();
+    let tip = pair.tip();
+    let blob = in_hub(&pair, &["hash-object", "-w", "--stdin"], b"x");
+    let lines = |kind: &str, id: &str| -> String {
+        let lines: Vec<String> = (0..10).map(|n| format!("{kind} {id}\t{n}\n")).collect();
+        lines.concat()
+    };
+    let mut tree = in_hub(&pair, &["mktree"], lines("100644 blob", &blob).as_bytes());
+    for _ in 0..7 {
+        tree = in_hub(&pair, &["mktree"], lines("040000 tree", &tree).as_bytes());
+    }
+    commit(&pair, &tree);
+    is_held(&pair, &tip, "1,000,000 files");
+}
+
+#[test]
+fn a_thousand_directories_inside_each_other_are_held() {
+    let pair = pair();
+    let tip = pair.tip();
+    let deep = "d/".repeat(1000);
+    let stream = format!(
+        "commit refs/heads/main\ncommitter O <o@example.org> 1700000000 +0000\ndata 4\ndeep\n\
+         from refs/heads/main^0\nM 100644 inline {deep}f\ndata 1\nx\n"
+    );
+    in_hub(&pair, &["fast-import", "--quiet"], stream.as_bytes());
+    is_held(&pair, &tip, "200 directories");
+}
+
+#[test]
+fn a_directory_of_ones_own_that_is_too_deep_is_left_alone() {
+    let pair = pair();
+    let mut path = String::new();
+    for _ in 0..250 {
+        path.push_str("d/");
+    }
+    pair.laptop.write(format!("{path}f"), "1\n");
+    pair.laptop.write("b", "1\n");
+    pair.server.sees("the rest", |root| root.join("b").exists());
+    pair.quiet();
+    assert_eq!(pair.server.tree().len(), 2);
+    let status = pair.laptop.folder_status();
+    let why = status.deferred.iter().find(|it| it.path.ends_with("/f"));
+    assert!(
+        why.unwrap().why.contains("inside each other"),
+        "{status:#?}"
+    );
+}
+
+#[test]
+fn a_blob_of_zeros_is_held_and_everything_else_comes() {
+    let config = "[settle]\nquiet = \"0s\"\n[push]\nquiet = \"0s\"\n\
+         [[folder]]\npath = \"~/Sync\"\nmax_file = \"100MiB\"\n";
+    let [mut laptop, server] = ["laptop", "server"].map(Host::new);
+    laptop
+        .sandbox
+        .config("[settle]\nquiet = \"0s\"\n[push]\nquiet = \"0s\"\n");
+    server.sandbox.config(config);
+    laptop.start();
+    let hub = laptop.sandbox.paths().hubs().join("Sync.git");
+    let clone = ["clone".as_ref(), hub.as_os_str(), "Sync".as_ref()];
+    assert_eq!(server.run(clone).code, Some(0));
+    let mut server = server.with_args::<&str>([]);
+    server.start();
+    let pair = Pair {
+        laptop,
+        server,
+        hub,
+    };
+    pair.laptop.write("a", "1\n");
+    pair.equal();
+    pair.laptop.run(["pause"]).ok();
+
+    let size = size_of("AUTOSYNC_TEST_ZEROS", 600);
+    let zeros = pair.laptop.sandbox.root().join("zeros");
+    fs::File::create(&zeros)
+        .unwrap()
+        .set_len((size as u64) << 20)
+        .unwrap();
+    let blob = hash(&pair, &zeros);
+    let other = in_hub(&pair, &["hash-object", "-w", "--stdin"], b"* text\n");
+    let tree = in_hub(&pair, &["ls-tree", "main"], b"");
+    let tree = format!("{tree}\n100644 blob {blob}\tzeros\n100644 blob {other}\t.gitattributes\n");
+    let tree = in_hub(&pair, &["mktree"], tree.as_bytes());
+    commit(&pair, &tree);
+    pair.server
+        .sees("the rest", |root| root.join(".gitattributes").exists());
+    let status = pair.server.barrier();
+    let held = status.held.iter().find(|held| held.code == "too-big");
+    assert_eq!(held.unwrap().paths, ["zeros"], "{status:#?}");
+    assert!(!pair.server.folder.join("zeros").exists());
+    assert_small(&pair.server);
+    // It is not deleted elsewhere by not being here.
+    pair.server.write("b", "1\n");
+    pair.server.synced();
+    in_hub(&pair, &["cat-file", "-e", "main:zeros"], b"");
+}
+
+/// Stores a file in the hub as a blob.
+fn hash(pair: &Pair, file: &Path) -> String {
+    in_hub(
+        pair,
+        &["hash-object", "-w", "--no-filters", file.to_str().unwrap()],
+        b"",
+    )
+}

@@ -1,0 +1,154 @@
+//! What wants to be run: none of it is, unless the user's own configuration says so. Each payload
+//! would touch a canary.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::Sandbox;
+use crate::support::host::Pair;
+
+#[test]
+fn nothing_that_came_with_the_content_is_run() {
+    let pair = Pair::configured("[settle]\nquiet = \"0s\"\n[push]\nquiet = \"0s\"\n");
+    pair.laptop.write("a", "1\n");
+    pair.equal();
+    let canary = pair.laptop.sandbox.root().join("canary");
+    let touch = format!("touch {}", canary.display());
+    let script = format!("#!/bin/sh\n{touch}\n");
+    let other = pair.laptop.sandbox.root().join("other");
+    let git = |args: &[&str]| pair.laptop.sandbox.git(&other, args);
+    let (hub, at) = (pair.hub.to_str().unwrap(), other.to_str().unwrap());
+    pair.laptop
+        .sandbox
+        .git(pair.laptop.sandbox.root(), ["clone", "-q", hub, at]);
+    let config = format!(
+        "[core]\n\tfsmonitor = \"{touch}\"\n\tsshCommand = \"{touch}\"\n\thooksPath = hooks\n\
+         \teditor = \"{touch}\"\n\tpager = \"{touch}\"\n[filter \"evil\"]\n\tclean = \"{touch}\"\n\
+         \tsmudge = \"{touch}\"\n\tprocess = \"{touch}\"\n\trequired = true\n\
+         [merge \"evil\"]\n\tdriver = \"{touch}\"\n[diff \"evil\"]\n\ttextconv = \"{touch}\"\n\
+         \tcommand = \"{touch}\"\n[include]\n\tpath = .gitconfig\n[credential]\n\thelper = \"!{touch}\"\n"
+    );
+    let modules = format!(
+        "[submodule \"sub\"]\n\tpath = sub\n\turl = ./sub\n\tbranch = main\n\tignore = none\n\
+         # update = !{touch}\n"
+    );
+    for (name, text) in [
+        (".gitattributes", "* filter=evil merge=evil diff=evil\n"),
+        (".gitconfig", &config),
+        ("config", &config),
+        (".lfsconfig", &config),
+        (".gitmodules", &modules),
+        (".envrc", &script),
+        ("HEAD", "ref: refs/heads/main\n"),
+        ("f", "1\n"),
+    ] {
+        fs::write(other.join(name), text).unwrap();
+    }
+    for hook in [
+        "post-checkout",
+        "post-merge",
+        "pre-commit",
+        "commit-msg",
+        "pre-push",
+        "reference-transaction",
+        "fsmonitor-watchman",
+        "post-index-change",
+    ] {
+        for dir in ["hooks", ".githooks", ".husky"] {
+            fs::create_dir_all(other.join(dir)).unwrap();
+            let file = other.join(dir).join(hook);
+            fs::write(&file, &script).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+    git(&["add", "-A"]);
+    git(&["commit", "-q", "-m", "payloads"]);
+    git(&["push", "-q", "origin", "HEAD:main"]);
+    let tip = pair.tip();
+    for host in pair.hosts() {
+        host.until("it came", |host| host.folder_status().head == tip);
+        assert_eq!(host.read("f").as_deref(), Some("1\n"));
+    }
+    // Both change what the payloads are about, so it is committed, merged and applied.
+    pair.laptop.run(["pause"]).ok();
+    pair.laptop.write("f", "laptop\n");
+    pair.laptop.write("new", "laptop\n");
+    pair.server.write("f", "server\n");
+    pair.server.run(["sync"]).ok();
+    pair.laptop.run(["resume"]).ok();
+    for host in pair.hosts() {
+        host.run(["sync"]).ok();
+        host.barrier();
+    }
+    assert!(!canary.exists(), "something that came was run");
+
+    // The user's own word counts.
+    pair.laptop
+        .git(["config", "filter.evil.clean", &format!("{touch}; cat")]);
+    pair.laptop.git(["config", "filter.evil.smudge", "cat"]);
+    pair.laptop.write("mine", "1\n");
+    pair.laptop.run(["sync"]).ok();
+    pair.laptop
+        .until("the user's own filter runs", |_| canary.exists());
+}
+
+#[test]
+fn an_address_that_would_run_something_is_refused_with_a_sentence() {
+    let mut sandbox = Sandbox::new();
+    let canary = sandbox.root().join("canary");
+    sandbox.set("CANARY", canary.to_str().unwrap());
+    // Without a slash: what has one before a colon is a path.
+    let touch = "touch${IFS}$CANARY";
+    let home = sandbox.home();
+    for (number, address) in [
+        format!("ext::sh -c {touch}"),
+        format!("ext::sh -c touch% {}", canary.display()),
+        "fd::17".to_owned(),
+        "testgit::x".to_owned(),
+        format!("ssh://-oProxyCommand={touch}/x.git"),
+        format!("ssh://u@-oProxyCommand={touch}/x.git"),
+        format!("ssh://-oProxyCommand={touch}:22/x.git"),
+        format!("-oProxyCommand={touch}:x.git"),
+        format!("u@-oProxyCommand={touch}:x.git"),
+        format!("git+ssh://-oProxyCommand={touch}/x.git"),
+        format!("file://{}/--upload-pack={touch}", home.display()),
+        format!("./--upload-pack2={touch}"),
+        format!("ssh://127.0.0.1:1/--upload-pack={touch}"),
+        format!("ssh://127.0.0.1:1/-x{touch}"),
+        format!("127.0.0.1:`{touch}`"),
+        "https://user:pw@127.0.0.1:1/x\n.git".to_owned(),
+        "git://127.0.0.1:1/x.git".to_owned(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let dir = format!("new{number}");
+        let clone = sandbox.run(["clone", "--", &address, &dir]);
+        let said = is_refused(&clone, &address);
+        assert!(!home.join(&dir).exists(), "{address}: {said}");
+        let init = sandbox.run(["init", &dir, &format!("--hub={address}")]);
+        if init.code == Some(0) {
+            // A path is a path, whatever it is called.
+            assert!(
+                address.starts_with('.') || address.starts_with("file:"),
+                "{address}"
+            );
+        } else {
+            is_refused(&init, &address);
+        }
+        assert!(!canary.exists(), "`{address}` was run");
+    }
+}
+
+/// Asserts that a command ended badly with one sentence. Returns it.
+#[track_caller]
+fn is_refused(ran: &crate::support::Ran, address: &str) -> String {
+    assert!(ran.code != Some(0), "{address}: {ran:?}");
+    let said = ran.err.strip_prefix("autosync: ").unwrap_or_default();
+    assert!(
+        said.lines().count() == 1 && said.len() > 20,
+        "{address}: {ran:?}"
+    );
+    assert!(!said.contains("panicked"), "{address}: {said}");
+    said.to_owned()
+}
