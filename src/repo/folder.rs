@@ -48,6 +48,9 @@ pub struct Folder {
     pub held: BTreeMap<RepoPath, (Code, String)>,
     /// What a power cut may have done to files.
     pub boot: Boot,
+    /// Directories that could not be listed: what is in them is read again when they can, because
+    /// git takes a file for unchanged whose entry it wrote anew without reaching it.
+    pub unreadable: BTreeSet<RepoPath>,
     /// Whether only files that git knows are ours (`status.showUntrackedFiles=no`).
     pub tracked_only: bool,
     /// Deletions that wait for approval.
@@ -77,6 +80,7 @@ impl Folder {
             patterns,
             held: BTreeMap::new(),
             boot: Boot::default(),
+            unreadable: BTreeSet::new(),
             tracked_only,
             held_deletes: BTreeSet::new(),
             staged_since: BTreeMap::new(),

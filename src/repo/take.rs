@@ -14,7 +14,7 @@ use super::stable::{self, Found, Reading};
 use super::{Place, RepoError, open};
 use crate::clock;
 use crate::engine::event::{Code, Waiting};
-use crate::git::tree::{Edits, Entry, GITLINK, Lookup};
+use crate::git::tree::{self, Edits, Entry, GITLINK, Lookup};
 use crate::git::{self, GitError};
 use crate::names::transient::{Transient, transient};
 use crate::names::{DEEPEST, ObjectId, RepoPath};
@@ -67,6 +67,7 @@ pub fn take(
     }
     for path in &candidates.unreadable {
         taken.skip(path, "this directory cannot be read");
+        folder.unreadable.insert(path.clone());
     }
     if candidates.everything {
         folder.held.clear();
@@ -119,6 +120,7 @@ fn choose(
                 .map(|(path, _)| (path.clone(), Known::Listed)),
         );
     }
+    queue.extend(readable_again(folder, head)?);
     let mut seen: BTreeSet<RepoPath> = BTreeSet::new();
     while let Some((path, known)) = queue.pop() {
         if !seen.insert(path.clone())
@@ -166,6 +168,7 @@ fn choose(
                 continue;
             }
             Above::Unreadable(dir) => {
+                folder.unreadable.insert(dir.clone());
                 taken.skip(&dir, "this directory cannot be read");
                 continue;
             }
@@ -252,6 +255,31 @@ fn choose(
     });
     wanted.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(wanted)
+}
+
+/// Returns the files of HEAD in directories that could not be listed before and can be now.
+fn readable_again(folder: &mut Folder, head: &Lookup) -> Result<Vec<(RepoPath, Known)>, RepoError> {
+    let place = &folder.place;
+    let can_be_listed = |dir: &RepoPath| std::fs::read_dir(place.on_disk(dir)).is_ok();
+    let again: Vec<RepoPath> = folder
+        .unreadable
+        .iter()
+        .filter(|dir| can_be_listed(dir))
+        .cloned()
+        .collect();
+    let mut files = Vec::new();
+    for dir in &again {
+        let Some(tree) = head.get(dir)?.filter(Entry::is_tree) else {
+            continue;
+        };
+        for file in tree::differences(&place.objects, None, Some(tree.id))? {
+            files.push((dir.join(file.path.as_bytes())?, Known::Listed));
+        }
+    }
+    for dir in &again {
+        folder.unreadable.remove(dir);
+    }
+    Ok(files)
 }
 
 /// Returns whether a new file has a name that programs use while they work.

@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::network::skipped;
 use crate::support::host::Host;
@@ -45,10 +46,25 @@ impl Strike {
 
 impl Drop for Strike {
     fn drop(&mut self) {
-        let pid = i32::try_from(self.0.id()).unwrap();
-        // It lets go of everything on the way out.
-        if kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).is_ok() {
-            drop(self.0.wait());
+        let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return;
+        };
+        // It lets go of everything on the way out, unless a child is born at that very moment: then
+        // it waits for ever for that one, which the kernel lets go when it is killed.
+        for signal in [Signal::TERM, Signal::KILL] {
+            if kill_process(pid, signal).is_err() {
+                return;
+            }
+            let mut ended = [PollFd::new(&process, PollFlags::IN)];
+            let patience = Timespec {
+                tv_sec: 3,
+                tv_nsec: 0,
+            };
+            if poll(&mut ended, Some(&patience)).is_ok_and(|ready| ready > 0) {
+                break;
+            }
         }
+        drop(self.0.wait());
     }
 }
