@@ -23,6 +23,8 @@ fn pair() -> Pair {
         pair.laptop.write(format!("d/sub/{n}"), "1\n");
         pair.laptop.write(format!("e/{n}"), "1\n");
     }
+    pair.server
+        .sees("the last one", |root| root.join("e/2").exists());
     pair.equal();
     pair
 }

@@ -41,6 +41,7 @@ fn pair() -> Pair {
     let config = "[settle]\nquiet = \"0s\"\n[push]\nquiet = \"0s\"\n";
     let pair = Pair::configured(config);
     pair.laptop.write("a", "1\n");
+    pair.server.sees("it", |root| root.join("a").exists());
     pair.equal();
     pair
 }
