@@ -45,7 +45,12 @@ fn undo_of_the_newest_is_the_tree_before_and_a_redo_the_tree_after() {
 fn run(seed: u64) {
     let note = &format!("AUTOSYNC_TEST_SEED={seed} AUTOSYNC_TEST_UNDO_CASES=1");
     let mut rng = fastrand::Rng::with_seed(seed);
-    let pair = Pair::new(&[("a", "1\n2\n3\n4\n5\n"), ("d/b", "1\n2\n3\n4\n5\n")]);
+    // A folder that is emptied is asked about.
+    let pair = Pair::new(&[
+        ("a", "1\n2\n3\n4\n5\n"),
+        ("d/b", "1\n2\n3\n4\n5\n"),
+        ("stays", "1\n"),
+    ]);
     let here = &pair.laptop;
     let mut states: Vec<Tree> = vec![here.tree()];
     let mut last = top(here);
