@@ -131,6 +131,11 @@ impl GitError {
         }
     }
 
+    /// Returns whether a signal ended the command: it may have left its locks.
+    pub fn was_killed(&self) -> bool {
+        matches!(self, Self::Failed { code: -1, .. })
+    }
+
     /// Returns what the engine may do about it, in words for the user.
     pub fn trouble(&self) -> Trouble {
         let message = self.to_string();

@@ -240,6 +240,30 @@ impl RefTransaction {
     }
 
     fn say(&mut self, command: &str, answer: Option<&'static str>) -> Result<(), GitError> {
+        self.tell(command, answer)
+            .map_err(|error| self.ended(error))
+    }
+
+    /// Reads every answer that is due.
+    fn hear(&mut self) -> Result<(), GitError> {
+        self.listen().map_err(|error| self.ended(error))
+    }
+
+    /// Ends the program after an error. Returns that error, or that the program was killed.
+    fn ended(&mut self, error: GitError) -> GitError {
+        self.input = None;
+        match self.running.wait() {
+            Ok(status) if status.code().is_none() => GitError::Failed {
+                command: "update-ref".to_owned(),
+                code: -1,
+                stderr: "it was killed".to_owned(),
+            },
+            Ok(_) => error,
+            Err(error) => GitError::Spawn(error),
+        }
+    }
+
+    fn tell(&mut self, command: &str, answer: Option<&'static str>) -> Result<(), GitError> {
         self.expected.extend(answer);
         let Some(input) = &mut self.input else {
             return Err(unparsable("update-ref", b"it was over"));
@@ -249,8 +273,7 @@ impl RefTransaction {
             .map_err(|error| GitError::io(Path::new("update-ref"), error))
     }
 
-    /// Reads every answer that is due.
-    fn hear(&mut self) -> Result<(), GitError> {
+    fn listen(&mut self) -> Result<(), GitError> {
         for answer in std::mem::take(&mut self.expected) {
             let mut line = Vec::new();
             self.output

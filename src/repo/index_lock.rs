@@ -137,7 +137,7 @@ fn write_down(place: &Place, which: Option<Identity>) -> Result<(), RepoError> {
     records::write(&record(place), KIND, &[fields.collect()])
 }
 
-fn look(at: &Path) -> Result<Option<Seen>, RepoError> {
+pub(super) fn look(at: &Path) -> Result<Option<Seen>, RepoError> {
     let dir = disk::open_directory(at.parent().unwrap_or(at))?;
     let name = at.file_name().unwrap_or_default();
     disk::look(&dir, name).map_err(|error| RepoError::io(at, error))

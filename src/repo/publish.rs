@@ -98,11 +98,18 @@ pub fn publish(
             continue;
         }
         if let Err(error) = refs.prepare() {
-            index_lock::give_back(place)?;
+            if error.was_killed() {
+                // By somebody else, while we live: its locks are known by ours of the index.
+                remove_own_locks(place, &[commit])?;
+            } else {
+                index_lock::give_back(place)?;
+            }
             tracing::debug!(%error, "the branch is locked or moved");
             return Ok(busy("the branch is locked or moved"));
         }
         fault::at("S7.prepared");
+        let head_lock = place.git.dir().join("HEAD.lock");
+        let locked = index_lock::look(&head_lock)?.map(|seen| seen.which);
         let here = git::refs::head(&place.git)?;
         if here != Head::Branch(name) || gate::in_progress(&place.git).is_some() {
             index_lock::give_back(place)?;
@@ -112,7 +119,16 @@ pub fn publish(
 
         fs::rename(&lock, &user).map_err(|error| RepoError::io(&user, error))?;
         fault::at("S8.index");
-        refs.commit()?;
+        if let Err(error) = refs.commit() {
+            if error.was_killed() {
+                remove_own_locks(place, &[commit])?;
+            }
+            return Err(error.into());
+        }
+        // A disk that fails does not let git remove its lock; nobody else would know whose it is.
+        if locked.is_some() && locked == index_lock::look(&head_lock)?.map(|seen| seen.which) {
+            remove(&head_lock)?;
+        }
         fault::at("S8.branch");
         remove(&aside)?;
         index_lock::forget(place)?;

@@ -81,8 +81,8 @@ pub fn delivered(place: &Place) -> Result<(), RepoError> {
     remove(&delivering(place))
 }
 
-/// Removes the locks that a git of ours left in the hub, killed together with us.
-fn remove_hub_locks(place: &Place) -> Result<(), RepoError> {
+/// Removes the locks that a git of ours left in the hub when it was killed.
+pub fn remove_hub_locks(place: &Place) -> Result<(), RepoError> {
     let Ok(text) = fs::read(delivering(place)) else {
         return Ok(());
     };

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 pub(crate) mod host;
 pub(crate) mod inside;
+pub(crate) mod strace;
 pub(crate) mod trio;
 
 /// The program under test.
@@ -74,7 +75,8 @@ impl Sandbox {
         }
     }
 
-    fn at(host: &str, parent: &Path) -> Self {
+    /// The same below a directory.
+    pub(crate) fn at(host: &str, parent: &Path) -> Self {
         let mut place = tempfile::Builder::new();
         let place = place.prefix("as-").tempdir_in(parent).unwrap();
         let sandbox = Self {

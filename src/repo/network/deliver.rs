@@ -15,14 +15,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::super::ref_locks::{delivered, note_delivery};
+use super::super::ref_locks::{delivered, note_delivery, remove_hub_locks};
 use super::said::Verdict;
 use super::{Place, Remote, nearby};
 use crate::fault;
-use crate::git::Git;
 use crate::git::hub::{self, Look};
 use crate::git::objects::Objects;
 use crate::git::refs::RefTransaction;
+use crate::git::{Git, GitError};
 use crate::names::ObjectId;
 
 /// Hooks that a push runs on a hub.
@@ -88,7 +88,12 @@ pub(super) fn deliver(
         fault::at("P0.prepared");
     }
     let moved = prepared.and_then(|()| refs.commit());
-    delivered(place).ok()?;
+    if moved.as_ref().is_err_and(GitError::was_killed) {
+        // It could not let go of the hub's branch, and nobody else can.
+        remove_hub_locks(place).ok()?;
+    } else {
+        delivered(place).ok()?;
+    }
     match moved {
         Ok(()) => Some(Verdict::Done),
         // Locked or moved by somebody else, or something that git has words for.
