@@ -79,12 +79,15 @@ impl Server {
             fs::write(at("force.sh"), script).unwrap();
             format!("ForceCommand sh '{}'\n", at("force.sh"))
         };
+        // bash reads the settings of whoever runs this if sshd starts it as an outermost shell: they are
+        // none of ours, take long, and may be killed with the connection.
         fs::write(
             at("sshd_config"),
             format!(
                 "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\n\
                  PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n\
-                 KbdInteractiveAuthentication no\nPermitRootLogin yes\nMaxStartups 100\n{force}",
+                 KbdInteractiveAuthentication no\nPermitRootLogin yes\nMaxStartups 100\n\
+                 SetEnv SHLVL=9\n{force}",
                 at("host_key"),
                 at("authorized_keys")
             ),
