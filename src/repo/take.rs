@@ -14,10 +14,10 @@ use super::stable::{self, Found, Reading};
 use super::{Place, RepoError, open};
 use crate::clock;
 use crate::engine::event::{Code, Waiting};
-use crate::git::tree::{self, Edits, Entry, GITLINK, Lookup};
+use crate::git::tree::{self, Edits, Entry, FILE, GITLINK, Lookup, SYMLINK};
 use crate::git::{self, GitError};
 use crate::names::transient::{Transient, transient};
-use crate::names::{DEEPEST, ObjectId, RepoPath};
+use crate::names::{DEEPEST, ObjectId, RepoPath, danger};
 
 /// How long a staging by hand (`git add -p`) is left alone.
 const STAGING: Duration = Duration::from_secs(60);
@@ -253,6 +253,7 @@ fn choose(
         let staged = folder.view.staged.contains_key(&file.path);
         !(ignored.contains(&file.path) || (new && !staged && is_transient(file, taken)))
     });
+    wanted.retain(|file| file.head.is_some() || file.based || is_harmless(folder, file));
     wanted.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(wanted)
 }
@@ -280,6 +281,19 @@ fn readable_again(folder: &mut Folder, head: &Lookup) -> Result<Vec<(RepoPath, K
         folder.unreadable.remove(dir);
     }
     Ok(files)
+}
+
+/// Returns whether a new file may go to other hosts by its name; each of them would refuse the whole
+/// update with one that may not, so it is held.
+fn is_harmless(folder: &mut Folder, file: &Wanted) -> bool {
+    let Some(why) = danger(&file.path, if file.link { SYMLINK } else { FILE }) else {
+        return true;
+    };
+    let message = format!("`{}` is not committed: {why}", file.path);
+    folder
+        .held
+        .insert(file.path.clone(), (Code::DangerousName, message));
+    false
 }
 
 /// Returns whether a new file has a name that programs use while they work.

@@ -318,3 +318,40 @@ fn slow_write_sends_nothing_of_a_file_that_is_open_says_so_and_then_sends_all_of
     assert_eq!(clients.files("checker"), clients.files("writer"));
     assert_eq!(clients.names("checker"), set(["other", "slow.dat"]));
 }
+
+#[test]
+fn filenames_that_are_dangerous_elsewhere_are_held_and_all_others_arrive() {
+    let clients = Clients::new();
+    let names = [
+        "_1 testfile.dat",
+        " ",
+        "~",
+        "a\\b",
+        "a:b",
+        "[*?]",
+        "'\"'",
+        "\u{15b}",
+    ];
+    for name in names {
+        clients.write("a", name, &format!("{name}\n"));
+    }
+    let outside = '\\'.to_string();
+    clients.write(
+        "a",
+        &outside,
+        "it would lead out of its directory on Windows\n",
+    );
+    assert_eq!(clients.try_sync("a"), Some(3));
+    clients.sync("b");
+    let mut wanted = set(names);
+    assert_eq!(clients.names("b"), wanted);
+    fs::rename(
+        clients.dir("a").join(&outside),
+        clients.dir("a").join("named"),
+    )
+    .unwrap();
+    clients.sync("a");
+    clients.sync("b");
+    wanted.insert("named".to_owned());
+    assert_eq!(clients.names("b"), wanted);
+}
