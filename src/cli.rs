@@ -5,9 +5,11 @@
 //!
 //! Absent: any decision about a folder. A command asks the agent or does what the agent would do.
 
+mod allow;
 mod approve;
 mod conflicts;
 mod generate;
+mod ignore;
 mod log;
 mod out;
 mod pause;
@@ -17,6 +19,7 @@ mod restore;
 mod resume;
 mod scene;
 mod settings;
+mod spot;
 mod status;
 mod stop;
 mod sync;
@@ -87,6 +90,8 @@ enum Command {
     Resume(resume::ResumeArgs),
     Stop(stop::StopArgs),
     Approve(approve::ApproveArgs),
+    Allow(allow::AllowArgs),
+    Ignore(ignore::IgnoreArgs),
     Conflicts(conflicts::ConflictsArgs),
     Log(log::LogArgs),
     Undo(undo::UndoArgs),
@@ -122,6 +127,8 @@ impl Command {
             Self::Resume(args) => resume::run(&args, scene),
             Self::Stop(args) => stop::run(&args, scene),
             Self::Approve(args) => approve::run(&args, scene),
+            Self::Allow(args) => allow::run(&args, scene),
+            Self::Ignore(args) => ignore::run(&args, scene),
             Self::Conflicts(args) => conflicts::run(&args, scene),
             Self::Log(args) => log::run(&args, scene),
             Self::Undo(args) => undo::run(&args, scene),

@@ -15,6 +15,7 @@
 mod amount;
 mod desktop;
 mod fanout;
+mod guards;
 mod place;
 mod roots;
 mod words;
@@ -133,10 +134,22 @@ pub struct NoticeSettings {
 }
 
 /// What is held until a person approves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GuardSettings {
     /// How much may vanish at once.
     pub mass_delete: MassDelete,
+    /// A whole directory at the top with more files than this is much, too.
+    pub mass_delete_top: usize,
+    /// After which time much that vanished elsewhere vanishes here without a person's word, if ever.
+    pub unattended: Option<Duration>,
+    /// Whether new files that look like secrets are held.
+    pub secrets: bool,
+    /// Whether new files that are build output or caches are held.
+    pub junk: bool,
+    /// So many new files may come at once.
+    pub new_files: usize,
+    /// So many bytes of new files may come at once.
+    pub new_bytes: u64,
 }
 
 /// The control API.
@@ -180,6 +193,20 @@ impl Default for NoticeSettings {
     fn default() -> Self {
         Self {
             transports: vec![TransportKind::Hub, TransportKind::Poll],
+        }
+    }
+}
+
+impl Default for GuardSettings {
+    fn default() -> Self {
+        Self {
+            mass_delete: MassDelete::default(),
+            mass_delete_top: 10,
+            unattended: None,
+            secrets: true,
+            junk: true,
+            new_files: 50_000,
+            new_bytes: 5 << 30,
         }
     }
 }
@@ -326,7 +353,7 @@ impl Settings {
         let host = host_of_env(env)?.or(host).unwrap_or_else(system_host);
 
         let (settle, push) = (SettleSettings::default(), PushSettings::default());
-        let (mass_delete, log) = (MassDelete::default(), LogSettings::default());
+        let (guards, log) = (GuardSettings::default(), LogSettings::default());
         let (settle_quiet, settle_quiet_max) = scene.window(
             "settle",
             (written.settle_quiet, settle.quiet),
@@ -357,12 +384,7 @@ impl Settings {
             desktop: written.desktop.meant(&scene)?,
             xmpp,
             fanout,
-            guards: GuardSettings {
-                mass_delete: MassDelete {
-                    files: value_or(written.mass_delete_files, mass_delete.files),
-                    percent: value_or(written.mass_delete_percent, mass_delete.percent),
-                },
-            },
+            guards: written.guards.meant(guards),
             control: ControlSettings {
                 socket: scene.path(written.socket, "control.socket")?,
             },

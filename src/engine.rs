@@ -120,6 +120,8 @@ pub struct Engine {
     /// What the guards hold may pass with the next job of its kind.
     approved_snapshot: bool,
     approved_apply: bool,
+    /// What waits now, and nothing that comes in meanwhile, has waited for a person long enough.
+    overdue: bool,
     /// Deferred paths are to be looked at again, and how long to wait for the time after.
     release: bool,
     release_soon: bool,
@@ -221,6 +223,7 @@ impl Engine {
             asked_receive: false,
             approved_snapshot: false,
             approved_apply: false,
+            overdue: false,
             release: false,
             release_soon: false,
             release_wait: RELEASE_FIRST,
@@ -285,6 +288,7 @@ impl Engine {
                     self.release = true;
                     self.release_soon = false;
                 }
+                Timer::Unattended => self.pass_unattended(),
                 Timer::Maintain => self.maintain(now),
             }
         }
@@ -366,6 +370,8 @@ impl Engine {
     pub fn reconfigure(&mut self, now: Moment, settings: Settings) {
         self.settle.set_windows(settings.settle);
         let other_hub = settings.has_hub != self.settings.has_hub;
+        // How long what waits has done so is for the next look to say.
+        self.release |= settings.unattended != self.settings.unattended;
         let auto_push = settings.push_mode == Mode::Auto && self.settings.push_mode != Mode::Auto;
         self.settings = settings;
         if other_hub {

@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 mod danger;
 
+pub mod junk;
+pub mod secret;
 pub mod transient;
 
 pub use danger::{danger, representable};

@@ -29,6 +29,7 @@ use crate::names::{ObjectId, RepoPath};
 use meter::Meter;
 use mounts::Mounts;
 
+pub mod allowed;
 pub mod apply;
 pub mod aside;
 mod attributes;
@@ -47,8 +48,10 @@ pub mod history;
 mod index_lock;
 pub mod journal;
 mod judge;
+mod junk;
 pub mod lane;
 mod markers;
+mod mass;
 pub mod merge;
 mod merge_tree;
 pub mod message;
@@ -72,6 +75,7 @@ pub mod reword;
 pub mod rewritten;
 pub mod root;
 pub mod scan;
+mod secrets;
 pub mod slots;
 pub mod snapshot;
 pub mod stable;
@@ -83,6 +87,7 @@ mod taken_out;
 mod three_way;
 mod verdict;
 pub mod verify;
+mod waits;
 
 /// For how long git's word on who commits is taken for true.
 const IDENTITY_AGE: Duration = Duration::from_secs(60);
@@ -112,6 +117,38 @@ pub struct Settings {
     pub mass_delete_files: usize,
     /// ...and than this share of all files, in percent, are held.
     pub mass_delete_percent: u32,
+    /// What else is held.
+    pub guards: Guards,
+}
+
+/// What is held beside deletions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guards {
+    /// A whole directory at the top with more files than this is a mass delete too.
+    pub mass_delete_top: usize,
+    /// New files that look like secrets are held.
+    pub secrets: bool,
+    /// New files below directories that are build output or caches are held.
+    pub junk: bool,
+    /// More new files than this in one batch are held...
+    pub new_files: usize,
+    /// ...and more bytes than this.
+    pub new_bytes: u64,
+    /// After this time a mass delete that came in is carried out without a person's word.
+    pub unattended: Option<Duration>,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self {
+            mass_delete_top: 10,
+            secrets: true,
+            junk: true,
+            new_files: 50_000,
+            new_bytes: 5 << 30,
+            unattended: None,
+        }
+    }
 }
 
 /// What to do with a path that both sides changed.
@@ -254,6 +291,7 @@ impl Place {
             conflict: Policy::Merge,
             mass_delete_files: 0,
             mass_delete_percent: 0,
+            guards: Guards::default(),
         };
         Self::open(settings)
     }

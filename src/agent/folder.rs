@@ -459,6 +459,7 @@ pub(super) fn engine_settings(
         has_hub: settings.hub.is_some(),
         ask: crate::desktop::asks(&agent.desktop),
         notes: true,
+        unattended: settings.guards.unattended,
         ..defaults
     }
 }

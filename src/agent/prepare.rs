@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::{ConflictRule, FolderSettings, Settings, hub_is_path};
+use crate::config::{ConflictRule, FolderSettings, GuardSettings, Settings, hub_is_path};
 use crate::engine::event::Code;
 use crate::error::{Complaint, Exit};
 use crate::git::refs::{self, Head};
@@ -164,12 +164,24 @@ pub fn prepare(
             conflict: policy(folder.conflict),
             mass_delete_files: config.guards.mass_delete.files,
             mass_delete_percent: u32::from(config.guards.mass_delete.percent),
+            guards: guards(&config.guards),
             root,
         },
         made_directory,
         made_repository,
         made_hub,
     })
+}
+
+fn guards(guards: &GuardSettings) -> repo::Guards {
+    repo::Guards {
+        mass_delete_top: guards.mass_delete_top,
+        secrets: guards.secrets,
+        junk: guards.junk,
+        new_files: guards.new_files,
+        new_bytes: guards.new_bytes,
+        unattended: guards.unattended,
+    }
 }
 
 fn policy(rule: ConflictRule) -> Policy {

@@ -63,6 +63,7 @@ fn everything_that_is_written_is_meant() {
         [guards]
         mass_delete_files = 1_000
         mass_delete_percent = 0x10
+        unattended = "apply-after 36h"
         [control]
         socket = "sock"
         [log]
@@ -95,6 +96,8 @@ fn everything_that_is_written_is_meant() {
     assert_eq!(settings.notice.transports, [TransportKind::Poll]);
     assert_eq!(settings.guards.mass_delete.files, 1000);
     assert_eq!(settings.guards.mass_delete.percent, 16);
+    let day_and_a_half = Some(Duration::from_secs(36 * 3600));
+    assert_eq!(settings.guards.unattended, day_and_a_half);
     assert_eq!(settings.control.socket, Some("/etc/sock".into()));
     assert_eq!(
         settings.log,
@@ -253,6 +256,15 @@ fn a_wrong_value_names_file_line_and_key() {
         (
             "[guards]\nmass_delete_percent = 101",
             "`guards.mass_delete_percent` must be a whole number from 0 to 100",
+        ),
+        (
+            "[guards]\nunattended = \"never\"",
+            "`guards.unattended` must be \"hold\" or \"apply-after\" with a time, as in \
+             \"apply-after 24h\"",
+        ),
+        (
+            "[guards]\nunattended = \"apply-after 0\"",
+            "`guards.unattended` must leave at least 1s",
         ),
         (
             "[guards]\nmass_delete_files = -1",

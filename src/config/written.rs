@@ -16,6 +16,7 @@ use super::ConfigError;
 use super::amount;
 use super::desktop::WrittenDesktop;
 use super::fanout::WrittenFanout;
+use super::guards::WrittenGuards;
 use super::words::{ConflictRule, LogFormat, LogLevel, TransportKind, Way, Word, nearest};
 use super::xmpp::WrittenXmpp;
 
@@ -42,8 +43,7 @@ pub(super) struct Written {
     pub(super) xmpp: WrittenXmpp,
     pub(super) fanout: WrittenFanout,
     pub(super) desktop: WrittenDesktop,
-    pub(super) mass_delete_files: Option<At<usize>>,
-    pub(super) mass_delete_percent: Option<At<u8>>,
+    pub(super) guards: WrittenGuards,
     pub(super) socket: Option<At<String>>,
     pub(super) log_level: Option<At<LogLevel>>,
     pub(super) log_format: Option<At<LogFormat>>,
@@ -145,10 +145,7 @@ fn read_table(doc: &Doc<'_>, table: Option<&DeTable<'_>>) -> Result<Written, Con
     let fanout = WrittenFanout::read(top.section("fanout")?)?;
     let desktop = WrittenDesktop::read(top.section("desktop")?)?;
 
-    let mut guards = top.section("guards")?;
-    let mass_delete_files = guards.take("mass_delete_files", |value| number(value, usize::MAX))?;
-    let mass_delete_percent = guards.take("mass_delete_percent", |value| number(value, 100))?;
-    guards.finish()?;
+    let guards = WrittenGuards::read(top.section("guards")?)?;
 
     let mut control = top.section("control")?;
     let socket = control.take("socket", text)?;
@@ -174,8 +171,7 @@ fn read_table(doc: &Doc<'_>, table: Option<&DeTable<'_>>) -> Result<Written, Con
         xmpp,
         fanout,
         desktop,
-        mass_delete_files,
-        mass_delete_percent,
+        guards,
         socket,
         log_level,
         log_format,
@@ -349,12 +345,12 @@ pub(super) fn texts(value: &DeValue<'_>) -> Result<Vec<String>, String> {
     items.iter().map(|it| item(it).ok_or_else(wrong)).collect()
 }
 
-fn time(value: &DeValue<'_>) -> Result<Duration, String> {
+pub(super) fn time(value: &DeValue<'_>) -> Result<Duration, String> {
     let text = amount_text(value, "\"150ms\"")?;
     amount::duration(text).map_err(|why| format!("is \"{text}\": {why}"))
 }
 
-fn bytes(value: &DeValue<'_>) -> Result<u64, String> {
+pub(super) fn bytes(value: &DeValue<'_>) -> Result<u64, String> {
     let text = amount_text(value, "\"1GiB\"")?;
     amount::size(text).map_err(|why| format!("is \"{text}\": {why}"))
 }
@@ -368,7 +364,7 @@ fn amount_text<'a>(value: &'a DeValue<'_>, example: &str) -> Result<&'a str, Str
         .ok_or_else(|| format!("must be a text with a number and its unit, as in {example}"))
 }
 
-fn number<T>(value: &DeValue<'_>, most: T) -> Result<T, String>
+pub(super) fn number<T>(value: &DeValue<'_>, most: T) -> Result<T, String>
 where
     T: TryFrom<i64> + PartialOrd + std::fmt::Display + Copy,
 {

@@ -310,6 +310,8 @@ pub struct Applied {
     pub deferred: Vec<Waiting>,
     /// What a guard holds back, as it stands now.
     pub held: Vec<Held>,
+    /// For how long the removals that wait for approval have done so, if any do.
+    pub waited: Option<Duration>,
     /// The conflict copies that came in.
     pub copies: Vec<ConflictCopy>,
     /// The files in which somebody's git left conflict markers, as it stands now.
@@ -454,6 +456,10 @@ pub enum Code {
     Io,
     /// A file is larger than `max_file`.
     TooBig,
+    /// A new file looks like a secret: a key, a token, a store of passwords.
+    Secret,
+    /// New files are build output or caches, or very many at once.
+    Junk,
     /// A name that is dangerous on some system came in.
     DangerousName,
     /// A name that this host cannot hold came in.

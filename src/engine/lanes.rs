@@ -139,7 +139,7 @@ impl Engine {
             && !self.timers.is_set(Timer::Retry(Site::Receive))
         {
             self.receiving = Receiving::Applying { hub };
-            self.run_apply(target);
+            self.run_apply(target, false);
             return;
         }
         let is_ready = matches!(self.receiving, Receiving::Ready { .. });
@@ -182,7 +182,8 @@ impl Engine {
                 && (self.record.has_deferred() || self.record.has_incoming_held())
             {
                 self.release_wait = (self.release_wait * 2).min(RELEASE_MAX);
-                self.run_apply(tip);
+                let overdue = std::mem::take(&mut self.overdue);
+                self.run_apply(tip, overdue);
             }
         }
     }
@@ -248,8 +249,8 @@ impl Engine {
         }
     }
 
-    fn run_apply(&mut self, target: ObjectId) {
-        let approved = self.approved_apply;
+    fn run_apply(&mut self, target: ObjectId, overdue: bool) {
+        let approved = self.approved_apply || overdue;
         self.run_tree(
             TreeWork::Apply { target, approved },
             Job::Apply { target, approved },

@@ -3,6 +3,8 @@
 //! A merge is pushed before it is applied, so that what a host applies is always what the hub
 //! has. If the hub moved or a commit was made here meanwhile, the merge is made again.
 
+use std::time::Duration;
+
 use super::action::{Action, Tell};
 use super::event::{Applied, Code, Fetched, Merged, Recovery, Trouble};
 use super::lanes::{NetworkWork, TreeWork};
@@ -12,7 +14,7 @@ use super::{Engine, FetchWhy, Hub, Mode, TRANSPORT_POLL};
 use crate::names::ObjectId;
 
 /// For how long the tree lane is kept free for a merge that is being pushed.
-const RESERVE: std::time::Duration = std::time::Duration::from_secs(1);
+const RESERVE: Duration = Duration::from_secs(1);
 
 /// Where we are between a tip of the hub and the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -384,7 +386,30 @@ impl Engine {
             self.counters.applies += 1;
             self.count_towards_maintenance(now);
         }
+        let waited = outcome.waited;
         self.tell_applied(now, target, moved, outcome);
+        self.wait_unattended(now, waited);
+    }
+
+    /// Plans when the removals that wait for a person's word go without one, if ever.
+    fn wait_unattended(&mut self, now: Moment, waited: Option<Duration>) {
+        self.timers.clear(Timer::Unattended);
+        // What is overdue now is for this look to say.
+        self.overdue = false;
+        if let (Some(limit), Some(waited)) = (self.settings.unattended, waited) {
+            let left = limit.saturating_sub(waited);
+            if left.is_zero() {
+                self.pass_unattended();
+            } else {
+                self.timers.set(Timer::Unattended, now + left);
+            }
+        }
+    }
+
+    /// Lets pass what has waited for a person long enough.
+    pub(super) fn pass_unattended(&mut self) {
+        self.overdue = true;
+        self.release = true;
     }
 
     fn tell_applied(&mut self, now: Moment, target: ObjectId, moved: bool, mut outcome: Applied) {

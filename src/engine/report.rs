@@ -13,7 +13,7 @@ use super::status::{
     ConflictStatus, DeferredStatus, FolderStatus, HeldStatus, HubStatus, Last, Moment as At,
     Pending, State,
 };
-use super::timer::{Moment, Site};
+use super::timer::{Moment, Site, Timer};
 use super::{Engine, Hub, Reasons};
 use crate::names::{ObjectId, RepoPath};
 
@@ -202,7 +202,7 @@ fn remember(reasons: &mut Reasons, waiting: Vec<Waiting>) {
 }
 
 /// Puts `new` in the place of `old` and returns the groups that are new. A group that only grew
-/// is the same group: it is told once.
+/// is the same group: it is told once. But of secrets and junk each is a matter of its own.
 fn replace(old: &mut Vec<Held>, new: Vec<Held>) -> Vec<Held> {
     let before: BTreeSet<_> = old
         .iter()
@@ -211,9 +211,13 @@ fn replace(old: &mut Vec<Held>, new: Vec<Held>) -> Vec<Held> {
     let codes: BTreeSet<_> = old.iter().map(|held| held.code).collect();
     let is_old = |held: &Held| {
         let mut paths = held.paths.iter();
-        codes.contains(&held.code)
-            && (held.paths.is_empty()
-                || paths.any(|path| before.contains(&(held.code, path.clone()))))
+        let known = |path: &RepoPath| before.contains(&(held.code, path.clone()));
+        let old = if matches!(held.code, Code::Secret | Code::Junk) {
+            paths.all(known)
+        } else {
+            held.paths.is_empty() || paths.any(known)
+        };
+        codes.contains(&held.code) && old
     };
     let news = new.iter().filter(|held| !is_old(held)).cloned().collect();
     *old = new;
@@ -224,7 +228,13 @@ impl Engine {
     /// Returns the folder's status. `render` makes RFC 3339 text of a moment; `progress` is
     /// left to the edge that runs the job.
     pub fn status(&self, base: FolderBasics, render: &dyn Fn(Moment) -> String) -> FolderStatus {
-        let (state, code, message, hint) = self.state();
+        let (state, code, message, mut hint) = self.state();
+        if code == Code::MassDelete
+            && !self.record.has_held_here()
+            && let Some(at) = self.timers.at(Timer::Unattended)
+        {
+            hint = format!("{hint} Without a word they go here at {}.", render(at));
+        }
         let at = |entry: &(ObjectId, Moment)| At {
             oid: entry.0.to_string(),
             at: render(entry.1),

@@ -33,6 +33,9 @@ pub struct Settings {
     pub ask: bool,
     /// Whether notes are brought together with those on the hub.
     pub notes: bool,
+    /// After how long a mass delete that came in is carried out without a person's word; `None` is
+    /// never.
+    pub unattended: Option<Duration>,
     /// Whether there is a hub at all.
     pub has_hub: bool,
 }
@@ -85,6 +88,7 @@ impl Default for Settings {
             maintain_commits: 50,
             ask: false,
             notes: false,
+            unattended: None,
             has_hub: true,
         }
     }

@@ -62,6 +62,8 @@ pub(super) enum Timer {
     Young,
     /// What was deferred is looked at again.
     Release,
+    /// A mass delete that came in has waited long enough for a person.
+    Unattended,
     /// Time to repack, if the folder is idle.
     Maintain,
 }
@@ -105,6 +107,11 @@ impl Timers {
     /// Returns whether the timer is running.
     pub(super) fn is_set(&self, timer: Timer) -> bool {
         self.0.contains_key(&timer)
+    }
+
+    /// Returns when a timer is due, if it is running.
+    pub(super) fn at(&self, timer: Timer) -> Option<Moment> {
+        self.0.get(&timer).copied()
     }
 
     /// Returns when the next timer is due.

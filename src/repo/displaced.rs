@@ -26,13 +26,14 @@ use super::journal::Journal;
 use super::open::{self, Writer, writer};
 use super::records::{self, Fields, damaged};
 use super::slots::{Area, numbers, slot};
-use super::{Place, RepoError, publish, verify};
+use super::{Place, RepoError, publish, secrets, stable, verify};
 use crate::clock;
 use crate::engine::event::Waiting;
 use crate::engine::timer::Moment;
 use crate::git::objects::Kind as ObjectKind;
 use crate::git::tree::{EXECUTABLE, Entry, FILE, SYMLINK};
 use crate::git::{self, GitError};
+use crate::names::secret::LOOK;
 use crate::names::{ObjectId, RepoPath};
 use crate::process;
 
@@ -311,6 +312,11 @@ fn sweep(
                     == Some(file.left.bytes);
             if !right {
                 settled = false;
+                if became_secret(place, file, &store.dir.join(&name))? {
+                    // Its bytes stay here, and nowhere else.
+                    tracing::debug!(path = %file.path, "a displaced file became a secret");
+                    continue;
+                }
                 late.push(LateEdit {
                     path: file.path.clone(),
                     base: file.left.base,
@@ -330,6 +336,16 @@ fn sweep(
         remove_all(&store.dir)?;
     }
     Ok(())
+}
+
+/// Returns whether what was written to a file after it had left the tree makes a secret of it.
+fn became_secret(place: &Place, file: &Kept, slot: &Path) -> Result<bool, RepoError> {
+    let head = stable::first_bytes(slot, LOOK as u64).map_err(|e| RepoError::io(slot, e))?;
+    let before = match place.tree_of(Some(file.left.base))? {
+        Some(tree) => place.objects.entry(tree, &file.path)?,
+        None => None,
+    };
+    Ok(secrets::unasked(place, &file.path, &head, before)?.is_some())
 }
 
 fn is_written(dir: &std::os::fd::OwnedFd, name: &OsStr, seen: &Seen, age: Duration) -> bool {

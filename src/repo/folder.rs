@@ -8,6 +8,7 @@ use super::boot::Boot;
 use super::filter::Patterns;
 use super::history::History;
 use super::journal::journal_open;
+use super::junk::{self, Heaps};
 use super::plan::{self, Approval};
 use super::publish::{IndexEdit, Published, publish};
 use super::reword::REWORD;
@@ -46,6 +47,8 @@ pub struct Folder {
     pub patterns: Patterns,
     /// Files that a guard keeps out of commits, with the reason.
     pub held: BTreeMap<RepoPath, (Code, String)>,
+    /// New files that are held together.
+    pub(super) heaps: Heaps,
     /// What a power cut may have done to files.
     pub boot: Boot,
     /// Directories that could not be listed: what is in them is read again when they can, because
@@ -79,6 +82,7 @@ impl Folder {
             view_tip: None,
             patterns,
             held: BTreeMap::new(),
+            heaps: Heaps::new(),
             boot: Boot::default(),
             unreadable: BTreeSet::new(),
             tracked_only,
@@ -362,6 +366,7 @@ impl Folder {
             })
             .collect();
         held.extend(self.place.mounts.borrow().held());
+        held.extend(junk::group(&self.heaps));
         if !self.held_deletes.is_empty() {
             held.push(Held {
                 code: Code::MassDelete,
@@ -416,6 +421,12 @@ const HOLDS: &[(Code, &str, &str)] = &[
         Code::TooBig,
         "larger than `max_file`",
         "Raise `max_file`, or list the file in .gitignore.",
+    ),
+    (
+        Code::Secret,
+        "they look like secrets",
+        "In the folder, run `autosync allow PATH` to sync one of them all the same, or \
+         `autosync ignore PATH` to keep it here.",
     ),
     (
         Code::Filter,

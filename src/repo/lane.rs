@@ -19,7 +19,7 @@ use super::reword;
 use super::rewritten;
 use super::slots::Area;
 use super::snapshot::{Request, snapshot};
-use super::{RepoError, apply, taken_out};
+use super::{RepoError, apply, taken_out, waits};
 use crate::clock;
 use crate::engine::action::{Job, Scope, Trigger};
 use crate::engine::event::{
@@ -281,6 +281,10 @@ impl Folder {
             self.view_tip = applied.tip;
             applied.copies = self.copies_of(target, before).unwrap_or_default();
             applied.marked = self.marked(applied.tip);
+            match waits::waited(&self.place, &self.bases) {
+                Ok(waited) => applied.waited = waited,
+                Err(error) => tracing::warn!(%error, "how long removals have waited is not known"),
+            }
         }
         applied
     }

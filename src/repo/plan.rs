@@ -12,6 +12,7 @@ use super::bases::{Bases, Why};
 use super::disk::Kind;
 use super::filter::{self, Above, Form, Parents, Patterns, Storage};
 use super::journal::{Op, Step};
+use super::mass::is_mass;
 use super::slots::{Conversion, Rules};
 use super::{Place, RepoError};
 use crate::engine::event::{Code, Recovery, Trouble};
@@ -79,11 +80,12 @@ pub fn plan(
 
     let incoming = incoming(place, ends)?;
     let removed = removals(&differences);
-    let mass = is_mass(place, old_tree, removed.len())?;
+    let mass = is_mass(place, old_tree, Some(new_tree), &removed, 0)?;
     let agreed = agreed(place, approval, mass, &incoming)?;
     let is_agreed = |path: &RepoPath| *approval == Approval::Person || agreed.contains(path);
-    let unapproved: BTreeSet<&RepoPath> = removed.iter().filter(|it| !is_agreed(it)).collect();
-    let holds = is_mass(place, old_tree, unapproved.len())?;
+    let unapproved = removed.iter().filter(|it| !is_agreed(it)).cloned();
+    let unapproved: BTreeSet<RepoPath> = unapproved.collect();
+    let holds = is_mass(place, old_tree, Some(new_tree), &unapproved, 0)?;
     let waits = |path: &RepoPath| holds && unapproved.contains(path);
 
     let new_tree = Lookup::new(objects, Some(new_tree));
@@ -260,21 +262,6 @@ pub fn removed_by(place: &Place, commit: &Commit) -> Result<Vec<RepoPath>, RepoE
         .filter(|difference| difference.new.is_none())
         .map(|difference| difference.path)
         .collect())
-}
-
-/// Returns whether so many removals are a mass deletion.
-pub(super) fn is_mass(place: &Place, tree: ObjectId, removed: usize) -> Result<bool, RepoError> {
-    let settings = &place.settings;
-    if removed <= settings.mass_delete_files {
-        return Ok(false);
-    }
-    let percent = usize::try_from(settings.mass_delete_percent).unwrap_or(100);
-    let Some(enough) = (removed * 100).checked_div(percent) else {
-        return Ok(true);
-    };
-    // More than the share: removed * 100 > total * percent.
-    let total = tree::count(&place.objects, tree, enough + 1)?;
-    Ok(removed * 100 > total * percent)
 }
 
 /// Returns an operation for every path that differs or is in the base map.

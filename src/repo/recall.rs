@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::bases::{Base, Bases, Why};
 use super::folder::Folder;
+use super::mass;
 use super::merge::{self, Prefer};
 use super::operation::{self, Kind, Operation};
 use super::plan::{self, Approval};
@@ -178,7 +179,7 @@ impl Folder {
         }
         let gone = plan::removals(&differences);
         let empty = place.objects.tree(goal.tree)?.is_empty();
-        let mass = plan::is_mass(place, now, gone.len())? || empty && gone.len() > 1;
+        let mass = mass::is_mass(place, now, Some(goal.tree), &gone, 0)? || empty && gone.len() > 1;
         let known: BTreeSet<&RepoPath> = differences.iter().map(|it| &it.path).collect();
         let mut changes = changes(&differences, &goal.copies);
         let back = missing.keys().filter(|path| !known.contains(path));

@@ -13,7 +13,9 @@ use super::folder::{Folder, PENDING};
 use super::parting::parting;
 use super::plan::Approval;
 use super::publish::{IndexEdit, Published, publish};
-use super::{Place, RepoError, apply, boot, merge, message, scan, staged, take, taken_out};
+use super::{
+    Place, RepoError, apply, boot, junk, mass, merge, message, scan, staged, take, taken_out,
+};
 use crate::clock;
 use crate::engine::action::{Scope, Trigger};
 use crate::engine::event::{Committed, Event, Snapshotted};
@@ -55,10 +57,12 @@ pub fn snapshot(
     let head_tree = folder.place.tree_of(record.tip)?;
 
     let head = Lookup::new(&folder.place.objects, head_tree);
-    let candidates = scan::candidates(&folder.place, request.scope, &head)?;
+    let scope = junk::without_heaps(folder, request.scope, &head)?;
+    let candidates = scan::candidates(&folder.place, &scope, &head)?;
     fault::at("S2.candidates");
     let gathering = Gathering::start(&folder.place.objects);
-    let mut taken = take::take(folder, &candidates, &head, request.even_open)?;
+    let is_unborn = record.tip.is_none();
+    let mut taken = take::take(folder, &candidates, &head, is_unborn, request.even_open)?;
     boot::hold(
         folder,
         &head,
@@ -122,17 +126,13 @@ fn guarded_tree(
     approved: bool,
 ) -> Result<(Option<ObjectId>, Vec<Difference>), RepoError> {
     let (tree, differences) = tree_of_edits(&folder.place, head_tree, edits)?;
-    let settings = &folder.place.settings;
-    let (files, percent) = (settings.mass_delete_files, settings.mass_delete_percent);
     let gone = really_gone(&differences);
     let lately = folder.deleted_lately(0);
     // Whatever the limits say, a folder that was emptied is no ordinary deletion.
     let emptied = tree.is_none() && gone.len() > 1;
     let is_mass = match head_tree {
-        Some(head_tree) if !approved && gone.len() + lately > files => {
-            let total = tree::count(&folder.place.objects, head_tree, usize::MAX)? + lately;
-            let share = total / 100 * percent as usize + total % 100 * percent as usize / 100;
-            gone.len() + lately > files.max(share)
+        Some(head_tree) if !approved && !gone.is_empty() => {
+            mass::is_mass(&folder.place, head_tree, tree, &gone, lately)?
         }
         Some(_) | None => false,
     };

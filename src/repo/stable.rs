@@ -112,6 +112,22 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
+/// Returns the beginning of a file, at most so many bytes; nothing of one that is gone or no file.
+pub fn first_bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    match open(path) {
+        Ok(file) => file.take(most).read_to_end(&mut head)?,
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(libc::ELOOP) =>
+        {
+            0
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(head)
+}
+
 /// Reads a symbolic link; `None` if it moved.
 pub fn read_link(
     place: &Place,

@@ -11,11 +11,12 @@ use super::folder::Folder;
 use super::pack::{Pack, WORTH_A_PACK};
 use super::scan::{Candidates, Known};
 use super::stable::{self, Found, Reading};
-use super::{Place, RepoError, open};
+use super::{Place, RepoError, junk, open, secrets};
 use crate::clock;
 use crate::engine::event::{Code, Waiting};
 use crate::git::tree::{self, Edits, Entry, FILE, GITLINK, Lookup, SYMLINK};
 use crate::git::{self, GitError};
+use crate::names::secret::{LOOK, Secret};
 use crate::names::transient::{Transient, transient};
 use crate::names::{DEEPEST, ObjectId, RepoPath, danger};
 
@@ -43,6 +44,8 @@ pub struct Taken {
     pub staged: BTreeMap<RepoPath, Entry>,
     /// What was read and differs from HEAD, to be made durable.
     pub read: Vec<RepoPath>,
+    /// Secrets that nobody let through, with what the history would get.
+    secrets: BTreeMap<RepoPath, Entry>,
 }
 
 /// A file to be read.
@@ -59,6 +62,7 @@ pub fn take(
     folder: &mut Folder,
     candidates: &Candidates,
     head: &Lookup,
+    is_unborn: bool,
     even_open: &BTreeSet<RepoPath>,
 ) -> Result<Taken, RepoError> {
     let mut taken = Taken::default();
@@ -73,11 +77,53 @@ pub fn take(
         folder.held.clear();
     }
     let storage = Storage::read(&folder.place)?;
-    let wanted = choose(folder, candidates, head, even_open, &mut taken)?;
+    let mut wanted = choose(folder, candidates, head, even_open, &mut taken)?;
+    let is_new = |file: &&Wanted| {
+        file.head.is_none() && !file.based && !folder.view.staged.contains_key(&file.path)
+    };
+    let new: Vec<(RepoPath, u64)> = wanted
+        .iter()
+        .filter(is_new)
+        .map(|file| (file.path.clone(), file.meta.len()))
+        .collect();
+    let held = junk::hold(folder, head, is_unborn, &new, candidates.everything)?;
+    wanted.retain(|file| !held.contains(&file.path));
     let paths: Vec<&RepoPath> = wanted.iter().map(|file| &file.path).collect();
     let forms = storage.forms(&folder.place, &paths)?;
     read(folder, wanted, &forms, &storage, &mut taken)?;
+    let moved = moved_secrets(folder, head, &taken)?;
+    for (path, entry) in moved {
+        folder.held.remove(&path);
+        taken.edits.insert(path, Some(entry));
+    }
     Ok(taken)
+}
+
+/// Returns the secrets that the history has already, under names that go: they only moved.
+fn moved_secrets(
+    folder: &Folder,
+    head: &Lookup,
+    taken: &Taken,
+) -> Result<Vec<(RepoPath, Entry)>, RepoError> {
+    let mut moved = Vec::new();
+    if taken.secrets.is_empty() {
+        return Ok(moved);
+    }
+    let mut went = BTreeSet::new();
+    for (path, _) in taken.edits.iter().filter(|(_, entry)| entry.is_none()) {
+        if let Some(before) = head.get(path)?
+            && taken.secrets.values().any(|entry| entry.id == before.id)
+            && secrets::was_one(&folder.place, path, before)
+        {
+            went.insert(before.id);
+        }
+    }
+    for (path, entry) in &taken.secrets {
+        if went.contains(&entry.id) && folder.bases.near(path).is_none() {
+            moved.push((path.clone(), *entry));
+        }
+    }
+    Ok(moved)
 }
 
 impl Taken {
@@ -188,6 +234,8 @@ fn choose(
             }
             Found::Missing => {
                 if leaf.is_none() {
+                    // With a directory goes what was held below it.
+                    folder.held.retain(|held, _| !held.is_within(&path));
                     continue;
                 }
                 if filter::absence_is_certain(place, &path) {
@@ -362,7 +410,9 @@ fn read(
         match form {
             Form::Plain => {}
             Form::Converted => {
-                converted.push(file);
+                if !hold_converted(folder, &file, taken)? {
+                    converted.push(file);
+                }
                 continue;
             }
             Form::Unknown(name) => {
@@ -373,6 +423,14 @@ fn read(
         }
         let disk = folder.place.on_disk(&file.path);
         let mode = stable::mode_of(&file.meta, storage.trust_mode, file.head);
+        if file.meta.len() > stable::IN_MEMORY && !file.link {
+            // It becomes an object while it is read.
+            let head = first_bytes(&disk)?;
+            if let Some(secret) = is_secret(folder, &file, &head)? {
+                hold_secret(folder, &file.path, secret);
+                continue;
+            }
+        }
         let reading = if file.link {
             stable::read_link(&folder.place, &disk, &file.meta)
         } else {
@@ -396,6 +454,16 @@ fn read(
             mode: reading.mode,
             id: reading.id,
         };
+        if let (Some(content), false) = (&reading.content, file.link)
+            && !is_known(folder, &file, entry)
+            && let Some(secret) = is_secret(folder, &file, content)?
+        {
+            hold_secret(folder, &file.path, secret);
+            if !file.based {
+                taken.secrets.insert(file.path, entry);
+            }
+            continue;
+        }
         if accept(folder, &file, entry, taken)? {
             taken.read.push(file.path);
             store.add(&folder.place, reading)?;
@@ -403,6 +471,61 @@ fn read(
     }
     store.finish(&folder.place)?;
     convert(folder, &converted, storage, taken)
+}
+
+/// Returns whether a content is one that the history, the base map or the user's staging has.
+fn is_known(folder: &Folder, file: &Wanted, entry: Entry) -> bool {
+    let have = folder.bases.get(&file.path).and_then(|base| base.have);
+    let staged = folder.view.staged.get(&file.path).copied().flatten();
+    [file.head, have, staged].contains(&Some(entry))
+}
+
+/// Returns what secret a file is that nobody let through. What the user staged has been decided.
+fn is_secret(folder: &Folder, file: &Wanted, head: &[u8]) -> Result<Option<Secret>, RepoError> {
+    if matches!(folder.view.staged.get(&file.path), Some(Some(_))) {
+        return Ok(None);
+    }
+    let before = if file.based {
+        folder.bases.get(&file.path).and_then(|base| base.have)
+    } else {
+        file.head
+    };
+    secrets::unasked(&folder.place, &file.path, head, before)
+}
+
+fn hold_secret(folder: &mut Folder, path: &RepoPath, secret: Secret) {
+    let message = format!("`{path}` looks like {}", secret.words());
+    folder.held.insert(path.clone(), (Code::Secret, message));
+}
+
+/// Holds a file that git would convert if it is a secret that would not be sealed. Returns whether
+/// it is.
+fn hold_converted(
+    folder: &mut Folder,
+    file: &Wanted,
+    taken: &mut Taken,
+) -> Result<bool, RepoError> {
+    let head = match first_bytes(&folder.place.on_disk(&file.path)) {
+        Ok(head) => head,
+        Err(RepoError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            taken.skip(&file.path, "it may not be read");
+            return Ok(true);
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(secret) = is_secret(folder, file, &head)? else {
+        return Ok(false);
+    };
+    if secrets::is_sealed(&folder.place, &file.path)? {
+        return Ok(false);
+    }
+    hold_secret(folder, &file.path, secret);
+    Ok(true)
+}
+
+/// Returns what has to be looked at of a file.
+fn first_bytes(disk: &std::path::Path) -> Result<Vec<u8>, RepoError> {
+    stable::first_bytes(disk, LOOK as u64).map_err(|error| RepoError::io(disk, error))
 }
 
 /// Decides what a content that was read means; returns whether it is to be stored.

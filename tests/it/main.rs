@@ -16,6 +16,7 @@ mod external;
 mod fanout;
 mod faults;
 mod git_bench;
+mod guards;
 mod hostile;
 mod interleaved;
 mod mysteries;

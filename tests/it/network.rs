@@ -66,6 +66,7 @@ impl Clone {
             conflict: Policy::Merge,
             mass_delete_files: 50,
             mass_delete_percent: 25,
+            guards: autosync::repo::Guards::default(),
         })
         .unwrap();
         let remote = Remote::of(&place).unwrap().unwrap();

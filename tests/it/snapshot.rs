@@ -29,6 +29,7 @@ pub(crate) fn settings(root: &Path) -> Settings {
         conflict: Policy::Merge,
         mass_delete_files: 5,
         mass_delete_percent: 25,
+        guards: autosync::repo::Guards::default(),
     }
 }
 

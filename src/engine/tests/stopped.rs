@@ -1,5 +1,7 @@
 //! When it does not go on: troubles, pauses, holds, and what is said about them.
 
+use std::time::Duration;
+
 use super::*;
 use crate::engine::event::{Held, RescanWhy};
 
@@ -177,9 +179,9 @@ fn a_person_who_asks_is_answered_at_once() {
 #[test]
 fn a_pause_starts_nothing_and_ends_by_itself() {
     let mut folder = Folder::quiet();
-    folder.event(Event::Asked(Request::Pause(Some(
-        std::time::Duration::from_secs(7_200),
-    ))));
+    folder.event(Event::Asked(Request::Pause(Some(Duration::from_secs(
+        7_200,
+    )))));
     folder.saved("a");
     folder.rung(9);
     folder.pass(7_199_000);
@@ -237,6 +239,112 @@ fn a_mass_delete_is_told_once_and_passes_once_when_approved() {
         look_at_everything(Trigger::Asked),
         "the approval is used up"
     );
+}
+
+/// A folder with a limit for what waits, in which the removals of commit 9 wait.
+fn unattended(limit: Duration) -> Folder {
+    let mut folder = Folder::quiet_with(Settings {
+        unattended: Some(limit),
+        ..settings()
+    });
+    folder.rung(9);
+    folder.fetched(9);
+    folder.event(Event::Merged(Merged::FastForward { target: oid(9) }));
+    assert_eq!(folder.jobs(), [Job::Fetch, merge(9), apply(9)]);
+    folder.event(waits(Duration::ZERO));
+    folder.actions();
+    folder
+}
+
+/// What an apply says while removals wait.
+fn waits(waited: Duration) -> Event {
+    Event::Applied(Applied {
+        tip: Some(oid(9)),
+        held: vec![mass_delete()],
+        deferred: vec![Waiting {
+            path: path("a"),
+            why: "its removal waits for approval".to_owned(),
+        }],
+        waited: Some(waited),
+        ..Applied::default()
+    })
+}
+
+#[test]
+fn removals_that_nobody_approves_pass_after_the_time_that_was_set_and_not_before() {
+    let day = Duration::from_secs(24 * 3600);
+    let mut folder = unattended(day);
+    let began = folder.now;
+    assert_eq!(folder.status().code, "mass-delete");
+    assert!(
+        folder
+            .status()
+            .hint
+            .contains("Without a word they go here at")
+    );
+    let passed = 'passed: loop {
+        folder.next_timer();
+        for job in folder.jobs() {
+            let waited = folder.now.since(began);
+            match job {
+                Job::Apply { target, approved } => {
+                    assert_eq!(target, oid(9));
+                    if approved {
+                        break 'passed waited;
+                    }
+                    assert!(waited < day, "{waited:?}");
+                    folder.event(waits(waited));
+                }
+                Job::Fetch => folder.fetched(9),
+                Job::Snapshot { .. } => folder.snapshotted(Snapshotted {
+                    tip: Some(oid(9)),
+                    ..Snapshotted::default()
+                }),
+                Job::Notes => folder.event(Event::NotesExchanged(Ok(()))),
+                other @ (Job::Recover
+                | Job::Merge { .. }
+                | Job::Reword { .. }
+                | Job::Recall(_)
+                | Job::Push { .. }
+                | Job::Maintain) => panic!("{other:?}"),
+            }
+        }
+        assert!(folder.now.since(began) < day * 2, "they never pass");
+    };
+    assert_eq!(passed, day);
+    folder.event(Event::Applied(Applied {
+        tip: Some(oid(9)),
+        count: 100,
+        ..Applied::default()
+    }));
+    folder.actions();
+    assert_eq!(folder.status().code, "ok");
+    assert_eq!(folder.status().hint, "");
+}
+
+#[test]
+fn what_comes_in_when_the_time_is_over_has_not_waited_itself() {
+    let mut folder = unattended(Duration::from_secs(5));
+    folder.rung(10);
+    folder.fetched(10);
+    assert_eq!(folder.jobs(), [Job::Fetch, merge(10)]);
+    folder.pass(6_000);
+    folder.event(Event::Merged(Merged::FastForward { target: oid(10) }));
+    assert_eq!(folder.jobs(), [apply(10)], "without an approval");
+}
+
+#[test]
+fn where_a_person_decides_removals_wait_for_ever() {
+    let mut folder = Folder::quiet();
+    folder.rung(9);
+    folder.fetched(9);
+    folder.event(Event::Merged(Merged::FastForward { target: oid(9) }));
+    folder.jobs();
+    folder.event(waits(Duration::from_secs(1_000_000)));
+    assert!(!folder.status().hint.contains("Without a word"));
+    folder.pass(20_000);
+    let is_approved = |job: &Job| matches!(job, Job::Apply { approved: true, .. });
+    assert!(!folder.jobs().iter().any(is_approved));
 }
 
 #[test]

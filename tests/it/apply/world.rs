@@ -290,6 +290,7 @@ pub(crate) fn settings(root: &Path, git_dir: Option<PathBuf>) -> Settings {
         conflict: Policy::Merge,
         mass_delete_files: 50,
         mass_delete_percent: 25,
+        guards: autosync::repo::Guards::default(),
     }
 }
 

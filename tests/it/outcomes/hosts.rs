@@ -31,6 +31,7 @@ pub(crate) fn settings(root: &Path, host: &str, hub: &Path) -> Settings {
         conflict: Policy::Merge,
         mass_delete_files: 1000,
         mass_delete_percent: 100,
+        guards: autosync::repo::Guards::default(),
     }
 }
 

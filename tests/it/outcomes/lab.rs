@@ -82,6 +82,7 @@ impl Lab {
             conflict: Policy::Merge,
             mass_delete_files: 50,
             mass_delete_percent: 25,
+            guards: autosync::repo::Guards::default(),
         };
         let git = Git::discover(&root, None).unwrap().run_by(program);
         for (key, value) in [("user.name", "A Person"), ("user.email", "person@home")] {
