@@ -42,6 +42,8 @@ use tokio::sync::{broadcast, oneshot};
 pub use client::{Client, ClientError};
 pub use event::{Happening, What};
 pub use recall::{RecallQuestion, Verb};
+#[cfg(feature = "faults")]
+pub(crate) use routes::fuzz;
 pub use socket::{BindError, Door, bind, serve};
 
 use crate::engine::recall::{Answer, Recall};

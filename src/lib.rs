@@ -13,6 +13,9 @@ pub mod desktop;
 pub mod engine;
 pub mod error;
 pub mod fault;
+#[cfg(feature = "faults")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod git;
 pub mod lock;
 pub mod logging;

@@ -43,6 +43,8 @@ pub mod displaced;
 pub mod exchange;
 pub mod filter;
 pub mod folder;
+#[cfg(feature = "faults")]
+pub mod fuzz;
 mod here;
 pub mod history;
 mod index_lock;

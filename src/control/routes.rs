@@ -23,6 +23,7 @@ use super::{Ask, FolderConflicts, Happening, RecallQuestion, Refusal, Reply, Unt
 use crate::clock;
 use crate::engine::recall;
 use crate::engine::status::Status;
+use crate::names::escape;
 
 /// How long a wait or a barrier lasts if the caller does not say.
 const PATIENCE_MS: u64 = 30_000;
@@ -223,8 +224,30 @@ fn read<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Refusal> {
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(body)
-        .map_err(|error| Refusal::Nonsense(format!("the question is no JSON of its kind: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        let error = escape(error.to_string().as_bytes());
+        Refusal::Nonsense(format!("the question is no JSON of its kind: {error}"))
+    })
+}
+
+/// What must hold for every body of a question: see [`crate::fuzz`].
+#[cfg(feature = "faults")]
+pub(crate) fn fuzz(input: &[u8]) {
+    let refused = [
+        read::<Which>(input).err(),
+        read::<Pause>(input).err(),
+        read::<Barrier>(input).err(),
+    ];
+    for refusal in refused.into_iter().flatten() {
+        let said = format!("{refusal} {}", refusal.hint());
+        assert!(!said.contains(char::is_control), "{said}");
+    }
+    if let Ok(Pause { for_ms, .. }) = read(input) {
+        // However long it is, it can be added to any moment.
+        let length = Duration::from_millis(for_ms.unwrap_or_default());
+        let end = crate::engine::timer::Moment(Duration::MAX) + length;
+        assert!(end.0 == Duration::MAX);
+    }
 }
 
 /// A refusal on its way out: status, code, message, hint.

@@ -559,7 +559,8 @@ impl Drop for Batch {
     }
 }
 
-fn parse_commit(raw: &[u8]) -> Option<Commit> {
+/// Reads a commit object; `None` if it is none.
+pub fn parse_commit(raw: &[u8]) -> Option<Commit> {
     let (mut tree, mut parents, mut author) = (None, Vec::new(), Vec::new());
     let (mut seconds, mut offset) = (0, 0);
     let mut rest = raw;

@@ -23,9 +23,9 @@ use crate::git::tree::Entry;
 use crate::names::{ObjectId, RepoPath};
 
 /// The kind and version of the file.
-const KIND: &str = "autosync bases 1";
+pub(super) const KIND: &str = "autosync bases 1";
 /// How many fields an entry has in the file.
-const FIELDS: usize = 6;
+pub(super) const FIELDS: usize = 6;
 
 /// Why a path on the disk differs from HEAD.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,7 +250,7 @@ fn keeper(id: ObjectId) -> String {
     format!("{}base-{id}", refs::OURS)
 }
 
-fn write_entry((path, base): (&RepoPath, &Base)) -> Fields {
+pub(super) fn write_entry((path, base): (&RepoPath, &Base)) -> Fields {
     let id = base
         .have
         .map_or_else(|| "-".to_owned(), |e| e.id.to_string());
@@ -268,7 +268,7 @@ fn write_entry((path, base): (&RepoPath, &Base)) -> Fields {
     ]
 }
 
-fn read_entry(file: &Path, fields: &Fields) -> Result<(RepoPath, Base), RepoError> {
+pub(super) fn read_entry(file: &Path, fields: &Fields) -> Result<(RepoPath, Base), RepoError> {
     let [mode, id, base, why, stat, path] = fields.as_slice() else {
         return Err(damaged(file, "a record is too short"));
     };

@@ -203,7 +203,7 @@ pub(super) fn trailer(path: &RepoPath, copy: &RepoPath) -> String {
 }
 
 /// Reads the value of the trailer: the path and its copy.
-fn read_trailer(value: &str) -> Option<(RepoPath, RepoPath)> {
+pub(super) fn read_trailer(value: &str) -> Option<(RepoPath, RepoPath)> {
     let (path, rest) = unquote(value)?;
     let (copy, rest) = unquote(rest.strip_prefix(" -> ")?)?;
     let paths = (RepoPath::new(path).ok()?, RepoPath::new(copy).ok()?);

@@ -6,6 +6,9 @@ use crate::names::RepoPath;
 /// The longest name that a disk takes, in bytes.
 const LONGEST: usize = 255;
 
+/// So much of a name's beginning stays, however long its extension is.
+const SPARED: usize = 60;
+
 /// The mark at which a copy's name departs from the original's.
 const MARK: &[u8] = b" (conflict ";
 
@@ -63,7 +66,7 @@ pub(super) fn copy_name(
     nth: usize,
 ) -> Vec<u8> {
     let (plain, rest) = without_suffix(name);
-    let (mut stem, ext) = match rest {
+    let (mut stem, mut ext) = match rest {
         Some(ext) => (plain, ext),
         None if entry.is_tree() => (plain, Vec::new()),
         None => split_extension(&plain),
@@ -76,21 +79,27 @@ pub(super) fn copy_name(
     let (host, date, short) = (&origin.host, origin.date(), entry.id.short());
     let mut tail = MARK.to_vec();
     tail.extend(format!("{host} {date} {short}{count})").bytes());
+    let end = if inert { INERT } else { b"" };
+    // Whoever named a copy anew may have given it an extension of any length.
+    let others = tail.len() + end.len() + stem.len().min(SPARED);
+    cut(&mut ext, LONGEST.saturating_sub(others));
     tail.extend(ext);
-    if inert {
-        tail.extend_from_slice(INERT);
-    }
-    let room = LONGEST.saturating_sub(tail.len());
-    if stem.len() > room {
-        let inside = |at: usize| stem[at] & 0xc0 == 0x80;
+    tail.extend_from_slice(end);
+    cut(&mut stem, LONGEST.saturating_sub(tail.len()));
+    stem.extend(tail);
+    stem
+}
+
+/// Shortens a text to so many bytes at most, at the border of a character.
+fn cut(text: &mut Vec<u8>, room: usize) {
+    if text.len() > room {
+        let inside = |at: usize| text[at] & 0xc0 == 0x80;
         let at = (room.saturating_sub(3)..=room)
             .rev()
             .find(|at| !inside(*at))
             .unwrap_or(room);
-        stem.truncate(at);
+        text.truncate(at);
     }
-    stem.extend(tail);
-    stem
 }
 
 /// Splits `name.ext`; the extension keeps its dot and is empty where there is none.
@@ -202,6 +211,16 @@ mod tests {
         assert!(cut.ends_with("0123456 10).txt.conflict"));
         let raw = named(&[0xbf; 300], FILE, false, 1);
         assert_eq!(raw.len(), 255);
+    }
+
+    #[test]
+    fn a_copy_whose_extension_is_long_has_a_copy_that_a_disk_can_hold() {
+        let long = format!("a (conflict h 2026-01-02 0123456).{}", "e".repeat(220));
+        for inert in [false, true] {
+            let cut = text(&long, FILE, inert, 10);
+            assert_eq!(cut.len(), LONGEST);
+            assert!(cut.starts_with("a (conflict my.host 2026-11-20 0123456 10).eee"));
+        }
     }
 
     #[test]

@@ -49,9 +49,9 @@ const CAP: u64 = 1 << 30;
 const CAP_PERCENT: u64 = 5;
 
 /// The kind and version of the index of a finished stage.
-const KIND: &str = "autosync displaced 1";
+pub(super) const KIND: &str = "autosync displaced 1";
 /// How many fields a record has.
-const FIELDS: usize = 7;
+pub(super) const FIELDS: usize = 7;
 
 /// A file that was written to after it had left the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,7 @@ struct Kept {
 }
 
 /// A finished stage.
-struct Store {
+pub(super) struct Store {
     dir: PathBuf,
     boot: Vec<u8>,
     since: Duration,
@@ -434,15 +434,20 @@ fn read(dir: &Path) -> Result<Option<Store>, RepoError> {
     let Some(all) = records::read(&path, KIND, FIELDS)? else {
         return Ok(None);
     };
+    of_records(dir, &path, &all).map(Some)
+}
+
+/// Reads the records of the store `dir`; `path` is for messages.
+pub(super) fn of_records(dir: &Path, path: &Path, all: &[Fields]) -> Result<Store, RepoError> {
     let mut all = all.iter();
-    let head = all.next().ok_or_else(|| damaged(&path, "it is empty"))?;
+    let head = all.next().ok_or_else(|| damaged(path, "it is empty"))?;
     let mut files = Vec::new();
     for fields in all {
         let id = |at: usize| {
-            records::id(&path, &fields[at])?.ok_or_else(|| damaged(&path, "an id is missing"))
+            records::id(path, &fields[at])?.ok_or_else(|| damaged(path, "an id is missing"))
         };
         files.push(Kept {
-            number: records::number(&path, &fields[0])?,
+            number: records::number(path, &fields[0])?,
             path: RepoPath::new(&fields[6])?,
             left: Left {
                 base: id(1)?,
@@ -453,18 +458,18 @@ fn read(dir: &Path) -> Result<Option<Store>, RepoError> {
                     _ => Writer::Unknown,
                 },
             },
-            size: records::number(&path, &fields[4])?,
-            modified: records::number(&path, &fields[5])?,
+            size: records::number(path, &fields[4])?,
+            modified: records::number(path, &fields[5])?,
         });
     }
-    Ok(Some(Store {
+    Ok(Store {
         dir: dir.to_owned(),
         boot: head[0].clone(),
-        since: Duration::from_secs(records::number(&path, &head[1])?),
-        wall: records::number(&path, &head[2])?,
+        since: Duration::from_secs(records::number(path, &head[1])?),
+        wall: records::number(path, &head[2])?,
         mass: head[3] == b"mass",
         files,
-    }))
+    })
 }
 
 #[cfg(test)]

@@ -13,11 +13,11 @@ use crate::git::tree::Entry;
 use crate::names::{ObjectId, RepoPath};
 
 /// The kind and version of the file.
-const KIND: &str = "autosync journal 1";
+pub(super) const KIND: &str = "autosync journal 1";
 /// Keeps the commit of an open journal.
 const KEEPER: &str = "refs/worktree/autosync/applying";
 /// How many fields a record has.
-const FIELDS: usize = 12;
+pub(super) const FIELDS: usize = 12;
 
 /// What is to be done with a path on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,9 +116,14 @@ impl Journal {
     /// garbage after a kill.
     pub fn open(&self, place: &Place) -> Result<(), RepoError> {
         refs::set(&place.git, &place.objects, KEEPER, Some(self.to))?;
+        records::write(&file(place), KIND, &self.to_records())
+    }
+
+    /// Returns the records of the journal.
+    pub(super) fn to_records(&self) -> Vec<Fields> {
         let mut all = vec![self.header()];
         all.extend(self.ops.iter().map(write_op));
-        records::write(&file(place), KIND, &all)
+        all
     }
 
     /// Reads the open journal, if there is one.
@@ -127,21 +132,26 @@ impl Journal {
         let Some(all) = records::read(&path, KIND, FIELDS)? else {
             return Ok(None);
         };
+        Self::of_records(&path, &all).map(Some)
+    }
+
+    /// Reads the records of a journal; `path` is for messages.
+    pub(super) fn of_records(path: &Path, all: &[Fields]) -> Result<Self, RepoError> {
         let mut all = all.iter();
-        let head = all.next().ok_or_else(|| damaged(&path, "it is empty"))?;
+        let head = all.next().ok_or_else(|| damaged(path, "it is empty"))?;
         let id = |field: usize| {
-            records::id(&path, &head[field])?.ok_or_else(|| damaged(&path, "a commit is missing"))
+            records::id(path, &head[field])?.ok_or_else(|| damaged(path, "a commit is missing"))
         };
-        Ok(Some(Self {
+        Ok(Self {
             from: id(0)?,
             to: id(1)?,
             mass: head[2] == b"mass",
             here: head[3] == b"here",
             stage: path_of(&head[FIELDS - 1]),
             ops: all
-                .map(|fields| read_op(&path, fields))
+                .map(|fields| read_op(path, fields))
                 .collect::<Result<_, _>>()?,
-        }))
+        })
     }
 
     /// Closes the journal.

@@ -21,15 +21,7 @@ pub type Fields = Vec<Vec<u8>>;
 
 /// Writes the file of the given kind; it is durable when this returns.
 pub fn write(path: &Path, kind: &str, records: &[Fields]) -> Result<(), RepoError> {
-    let mut raw = kind.as_bytes().to_vec();
-    raw.push(0);
-    for record in records {
-        raw.extend_from_slice(&record.join(&b'\t'));
-        raw.push(0);
-    }
-    let sum = format!("sum {:016x}", checksum(&raw));
-    raw.extend_from_slice(sum.as_bytes());
-    raw.push(0);
+    let raw = encode(kind, records);
     let aside = path.with_extension("new");
     let write = || -> io::Result<()> {
         let mut file = File::options()
@@ -46,13 +38,36 @@ pub fn write(path: &Path, kind: &str, records: &[Fields]) -> Result<(), RepoErro
     write().map_err(|error| RepoError::io(path, error))
 }
 
+/// Returns the bytes of a file of the given kind.
+pub fn encode(kind: &str, records: &[Fields]) -> Vec<u8> {
+    let mut raw = kind.as_bytes().to_vec();
+    raw.push(0);
+    for record in records {
+        raw.extend_from_slice(&record.join(&b'\t'));
+        raw.push(0);
+    }
+    let sum = format!("sum {:016x}", checksum(&raw));
+    raw.extend_from_slice(sum.as_bytes());
+    raw.push(0);
+    raw
+}
+
 /// Reads the records of a file with `fields` fields each; `None` if there is no such file.
 pub fn read(path: &Path, kind: &str, fields: usize) -> Result<Option<Vec<Fields>>, RepoError> {
-    let raw = match fs::read(path) {
-        Ok(raw) => raw,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(RepoError::io(path, error)),
-    };
+    match fs::read(path) {
+        Ok(raw) => decode(path, &raw, kind, fields).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(RepoError::io(path, error)),
+    }
+}
+
+/// Reads the bytes of a file, whose name is for messages.
+pub fn decode(
+    path: &Path,
+    raw: &[u8],
+    kind: &str,
+    fields: usize,
+) -> Result<Vec<Fields>, RepoError> {
     let whole = raw.strip_suffix(b"\0").and_then(|raw| {
         let at = raw.iter().rposition(|b| *b == 0)? + 1;
         let (body, sum) = raw.split_at(at);
@@ -76,7 +91,7 @@ pub fn read(path: &Path, kind: &str, fields: usize) -> Result<Option<Vec<Fields>
     if records.iter().any(|record| record.len() != fields) {
         return Err(damaged(path, "a record is too short"));
     }
-    Ok(Some(records))
+    Ok(records)
 }
 
 /// Removes a file of ours, if it is there; durable when this returns.

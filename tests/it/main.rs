@@ -15,6 +15,7 @@ mod durable;
 mod external;
 mod fanout;
 mod faults;
+mod fuzz;
 mod git_bench;
 mod guards;
 mod hostile;

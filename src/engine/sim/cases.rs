@@ -27,7 +27,7 @@ fn patience(plan: &Plan) -> u64 {
         )
     };
     if plan.lossy > 0 || ops().any(|op| op == Op::Bell) {
-        1_200
+        3_000
     } else if ops().any(is_held) {
         400
     } else if ops().any(is_fault) || plan.words {

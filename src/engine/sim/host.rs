@@ -60,6 +60,8 @@ pub(super) struct Shared {
     pub(super) rng: fastrand::Rng,
     /// What time it is, but for the clocks of the hosts.
     pub(super) now: Moment,
+    /// The merges with the hub that were made.
+    pub(super) merges: Vec<Number>,
     /// The commits that snapshots made.
     pub(super) snapshots: Vec<Number>,
     /// What the oracle saw that must not be.
@@ -76,6 +78,7 @@ impl Shared {
             mutant,
             rng: fastrand::Rng::with_seed(seed),
             now: Moment::default(),
+            merges: Vec::new(),
             snapshots: Vec::new(),
             violations: Vec::new(),
         }
@@ -174,7 +177,7 @@ impl Host {
         self.timeout = None;
     }
 
-    fn wrong(&self, shared: &mut Shared, what: &str) {
+    pub(super) fn wrong(&self, shared: &mut Shared, what: &str) {
         let what = format!("{}: {what}", self.number);
         shared.violations.push(what);
     }

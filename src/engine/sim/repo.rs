@@ -351,6 +351,13 @@ impl Host {
         if shared.history.contains(number, tip) {
             return Merged::FastForward { target: hub };
         }
+        let is_stacked = |merge: &Number| {
+            let on_hub = |hub| shared.history.contains(hub, *merge);
+            shared.history.contains(tip, *merge) && !shared.hub.is_some_and(on_hub)
+        };
+        if shared.merges.iter().any(is_stacked) {
+            self.wrong(shared, "a merge on top of one that is not on the hub");
+        }
         let author = self.author(shared);
         let Shared {
             history,
@@ -359,6 +366,7 @@ impl Host {
             ..
         } = shared;
         let merge = history.merge(names, (number, tip), author, *mutant);
+        shared.merges.push(merge);
         let (commit, copies) = (shared.history.id(merge), Vec::new());
         Merged::Created { commit, copies }
     }

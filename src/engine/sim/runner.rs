@@ -1,7 +1,7 @@
 //! How many cases are played, with which seeds, and what is kept of those that failed.
 //!
 //! `AUTOSYNC_TEST_CASES` is how many cases there are, `AUTOSYNC_TEST_SEED` where their seeds begin
-//! (other seeds, other cases). Five million, which take a night:
+//! (other seeds, other cases). Five million take half an hour of one processor:
 //!
 //! ```sh
 //! AUTOSYNC_TEST_CASES=5000000 cargo test --release --lib engine::sim -- --nocapture
