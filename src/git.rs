@@ -246,7 +246,7 @@ fn damaged(message: &str) -> Trouble {
         Recovery::Hold,
         format!("the repository is damaged: {message}"),
         "Run `git fsck`, and move what it calls corrupt away; what the hub has comes back with \
-         `git fetch --refetch`.",
+         `git fetch --refetch`. Then start the agent again.",
     )
 }
 
