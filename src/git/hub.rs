@@ -224,6 +224,27 @@ fn is_worth_a_repack(objects: &Path) -> bool {
     count("17", "") > 6 || count("pack", ".pack") > 20
 }
 
+/// Makes it durable where a branch of a hub on a path is now. git waits for what it writes into a
+/// reference, but not for the rename that makes it one: after a power cut a push that was confirmed
+/// could be gone, and its hub look rewritten.
+pub fn keep_branch(path: &Path, name: &str) -> Result<(), GitError> {
+    let Some(dir) = locate(path) else {
+        return Ok(());
+    };
+    let loose = dir.join(name);
+    let places = [loose.parent().unwrap_or(&dir), &dir.join("reftable")];
+    for place in places.into_iter().filter(|place| place.is_dir()) {
+        match sync_dir(place) {
+            // Not every disk can wait for a directory, nor may everybody ask it to.
+            Err(GitError::Io { source, .. }) if source.raw_os_error() != Some(libc::EIO) => {
+                tracing::debug!(%source, "the hub's branch may not be durable");
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
 fn make_durable_dirs(dir: &Path) -> Result<(), GitError> {
     if dir.as_os_str().is_empty() || dir.is_dir() {
         return Ok(());

@@ -299,6 +299,11 @@ fn git_fetch(
 pub fn push(place: &Place, remote: &Remote, commit: ObjectId, terms: &Terms<'_>) -> Pushed {
     match try_push(place, remote, commit, terms) {
         Ok(said::Verdict::Done) => {
+            if let Kind::Path(path) = &remote.kind
+                && let Err(error) = hub::keep_branch(path, &place.branch_ref())
+            {
+                return Pushed::Failed(error.trouble());
+            }
             fault::at("P1");
             // The hub has it whatever our memory of it says; the next fetch mends that.
             if let Err(error) = set_tracking(place, &remote.tracking, Some(commit)) {

@@ -143,6 +143,11 @@ fn a_snapshot_and_its_push_wait_for_the_disk_before_each_name_that_counts() {
         &done[..published],
         &hub.join("refs/heads/main.lock")
     ));
+    // And the hub keeps it there, before anybody is told: a rename alone may be lost.
+    assert!(
+        synced(&done[published..], &hub.join("refs/heads")),
+        "{done:#?}"
+    );
     // S6 to S8: the index, then the branch, both after `pending`.
     let index = renamed(&done, &here.at(".git/index"));
     let branch = renamed(&done, &here.at(".git/refs/heads/main"));

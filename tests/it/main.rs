@@ -25,6 +25,7 @@ mod network;
 mod offline;
 mod outcomes;
 mod pair;
+mod power;
 mod processes;
 mod races;
 mod random;
