@@ -237,8 +237,15 @@ fn check(
 
 /// Returns whether something has another name afterwards.
 fn moves(before: &Tree, after: &Tree) -> bool {
-    before.keys().any(|path| !after.contains_key(path))
-        && after.keys().any(|path| !before.contains_key(path))
+    let renamed = before.keys().any(|path| !after.contains_key(path))
+        && after.keys().any(|path| !before.contains_key(path));
+    let exchanged = after.iter().any(|(path, node)| {
+        before.get(path) != Some(node)
+            && before
+                .iter()
+                .any(|(other, was)| other != path && was == node)
+    });
+    renamed || exchanged
 }
 
 #[test]
