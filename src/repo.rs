@@ -34,6 +34,7 @@ pub mod apply;
 pub mod aside;
 mod attributes;
 pub mod bases;
+mod blobs;
 pub mod boot;
 pub mod contact;
 pub mod copies;

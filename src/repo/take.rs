@@ -6,16 +6,16 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use super::blobs::{self, Store};
 use super::filter::{self, Above, Form, Parents, Storage};
 use super::folder::Folder;
-use super::pack::{Pack, WORTH_A_PACK};
 use super::scan::{Candidates, Known};
-use super::stable::{self, Found, Reading};
+use super::stable::{self, Found};
 use super::{Place, RepoError, junk, open, secrets};
 use crate::clock;
 use crate::engine::event::{Code, Waiting};
+use crate::git::GitError;
 use crate::git::tree::{self, Edits, Entry, FILE, GITLINK, Lookup, SYMLINK};
-use crate::git::{self, GitError};
 use crate::names::secret::{LOOK, Secret};
 use crate::names::transient::{Transient, transient};
 use crate::names::{DEEPEST, ObjectId, RepoPath, danger};
@@ -593,40 +593,6 @@ fn side(
     }
 }
 
-/// Blobs on their way into the repository: singly while they are few, as a pack once they are many.
-#[derive(Default)]
-struct Store {
-    few: Vec<Reading>,
-    pack: Option<Pack>,
-}
-
-impl Store {
-    fn add(&mut self, place: &Place, reading: Reading) -> Result<(), RepoError> {
-        if let (Some(pack), Some(content)) = (&mut self.pack, &reading.content) {
-            return pack.add(content);
-        }
-        self.few.push(reading);
-        if self.few.len() >= WORTH_A_PACK {
-            let mut pack = Pack::start(place)?;
-            for content in self.few.drain(..).filter_map(|reading| reading.content) {
-                pack.add(&content)?;
-            }
-            self.pack = Some(pack);
-        }
-        Ok(())
-    }
-
-    fn finish(self, place: &Place) -> Result<(), RepoError> {
-        for reading in &self.few {
-            stable::store(place, reading)?;
-        }
-        match self.pack {
-            Some(pack) => pack.finish(),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Stores files that git converts on the way, through the program.
 fn convert(
     folder: &mut Folder,
@@ -637,35 +603,12 @@ fn convert(
     if files.is_empty() {
         return Ok(());
     }
-    let plain_name = |file: &&Wanted| !file.path.as_bytes().contains(&b'\n');
-    let lines: Vec<u8> = files
-        .iter()
-        .filter(plain_name)
-        .flat_map(|file| file.path.as_bytes().iter().copied().chain([b'\n']))
-        .collect();
-    let mut ids: BTreeMap<RepoPath, ObjectId> = BTreeMap::new();
-    if !lines.is_empty() {
-        let done = folder
-            .place
-            .git
-            .ask("hash-object", ["-w", "--stdin-paths"], &lines)?;
-        if done.status.success() {
-            let out = done
-                .stdout
-                .split(|b| *b == b'\n')
-                .filter(|line| !line.is_empty());
-            for (file, line) in files.iter().filter(plain_name).zip(out) {
-                ids.insert(
-                    file.path.clone(),
-                    ObjectId::from_hex(line).map_err(GitError::from)?,
-                );
-            }
-        }
-    }
+    let paths: Vec<&RepoPath> = files.iter().map(|file| &file.path).collect();
+    let ids = blobs::convert_all(&folder.place, &paths)?;
     for file in files {
         let id = match ids.get(&file.path) {
             Some(id) => Ok(*id),
-            None => convert_one(&folder.place, &file.path),
+            None => blobs::convert_one(&folder.place, &file.path),
         };
         let disk = folder.place.on_disk(&file.path);
         let id = match id {
@@ -697,11 +640,4 @@ fn convert(
         }
     }
     Ok(())
-}
-
-fn convert_one(place: &Place, path: &RepoPath) -> Result<ObjectId, RepoError> {
-    let mut command = place.git.command("hash-object");
-    command.args(["-w", "--"]).arg(filter::argument(path));
-    let out = git::run(&mut command, b"", git::LOCAL, "hash-object")?.stdout;
-    Ok(ObjectId::from_hex(out).map_err(GitError::from)?)
 }
