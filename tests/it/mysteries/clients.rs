@@ -23,6 +23,7 @@ quiet = \"0s\"
 quiet = \"0s\"
 [guards]
 mass_delete_files = 100000
+mass_delete_top = 100000
 ";
 
 /// Three clients.

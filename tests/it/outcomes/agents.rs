@@ -16,7 +16,7 @@ use super::table::{Cell, Node, Tree, cells};
 use crate::support::host::{Host, Pair, Stands};
 
 /// So much is deleted at once that a person would be asked.
-const UNGUARDED: &str = "[guards]\nmass_delete_files = 100000\n";
+const UNGUARDED: &str = "[guards]\nmass_delete_files = 100000\nmass_delete_top = 100000\n";
 
 /// How the two sides come to work without knowing of each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
