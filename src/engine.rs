@@ -93,6 +93,8 @@ pub struct Engine {
 
     /// A full look is wanted, and why.
     scan: Option<Trigger>,
+    /// The user's git moved, and no snapshot has seen since where HEAD is.
+    look: bool,
     /// A fetch is wanted, and why.
     fetch: Option<FetchWhy>,
     /// A push may start: its window is over.
@@ -207,6 +209,7 @@ impl Engine {
             hub: Hub::Unknown,
             contained: None,
             scan: Some(Trigger::Start),
+            look: false,
             fetch,
             push_now: false,
             unpushed_since: None,
@@ -271,6 +274,7 @@ impl Engine {
             match timer {
                 Timer::Retry(_) | Timer::Reserve | Timer::Bell | Timer::Young => {}
                 Timer::Push => self.push_now = true,
+                Timer::Look => self.look = true,
                 Timer::Words => self.ask_no_more(),
                 Timer::Poll => {
                     self.arm_poll(now);

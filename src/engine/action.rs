@@ -92,6 +92,16 @@ pub enum Scope {
     Everything,
 }
 
+impl Scope {
+    /// Returns whether no path is looked at: then a snapshot says where HEAD is, and no more.
+    pub fn is_nothing(&self) -> bool {
+        match self {
+            Self::Paths(paths) => paths.is_empty(),
+            Self::Everything => false,
+        }
+    }
+}
+
 /// Why a snapshot runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {

@@ -1,11 +1,17 @@
 //! From a change to a commit: what the watcher, the user's git and the snapshots say.
 
+use std::time::Duration;
+
 use super::action::{Action, Scope, Tell, Trigger};
 use super::event::{Change, ChangeKind, Recovered, Recovery, RescanWhy, Snapshotted, Waiting};
 use super::lanes::{Flight, TreeWork};
 use super::timer::{Moment, Site, Timer};
 use super::{Engine, Hub, RELEASE_FIRST};
 use crate::names::{ObjectId, RepoPath};
+
+/// So long after the user's git has moved it is looked where HEAD is, if nothing else looked: our
+/// own commits move it too, and a burst of them is looked at once.
+const LOOK: Duration = Duration::from_secs(2);
 
 impl Engine {
     pub(super) fn on_changed(&mut self, now: Moment, changes: &[Change]) {
@@ -36,6 +42,8 @@ impl Engine {
 
     pub(super) fn on_git_moved(&mut self, now: Moment) {
         self.settle.restart(now);
+        // A commit by hand of what was no change for us: no snapshot would come across it.
+        self.timers.set(Timer::Look, now + LOOK);
         // Perhaps the user's rebase has just ended; one quiet window later we shall see.
         for site in [Site::Snapshot, Site::Receive] {
             let is_pause = self
@@ -152,6 +160,7 @@ impl Engine {
 
     /// Puts back what a snapshot was started for.
     fn snapshot_failed(&mut self, flight: Flight) {
+        self.look |= flight.scope.is_nothing();
         if let Some(batch) = flight.batch {
             self.settle.give_back(batch);
         }

@@ -3,6 +3,7 @@
 //! Local edits are committed before anything is merged over them; a merge that came in is
 //! applied before anything else touches the tree; what others pushed is fetched before we push.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::action::{Action, Job, Scope, Trigger};
@@ -176,6 +177,10 @@ impl Engine {
             self.run_snapshot(Some(batch), Trigger::Edit);
             return;
         }
+        if self.look && self.may_snapshot() {
+            self.start_snapshot(None, Scope::Paths(BTreeSet::new()), Trigger::Scan);
+            return;
+        }
         if self.release && !self.timers.is_set(Timer::Retry(Site::Receive)) {
             self.release = false;
             if let Some(tip) = self.tip
@@ -221,8 +226,10 @@ impl Engine {
     }
 
     fn start_snapshot(&mut self, batch: Option<Batch>, scope: Scope, trigger: Trigger) {
-        self.counters.snapshots += 1;
-        let approved = self.approved_snapshot;
+        self.counters.snapshots += u64::from(!scope.is_nothing());
+        self.look = false;
+        self.timers.clear(Timer::Look);
+        let approved = self.approved_snapshot && !scope.is_nothing();
         let job = Job::Snapshot {
             scope: scope.clone(),
             even_open: batch

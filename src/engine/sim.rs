@@ -55,6 +55,7 @@ enum Item {
     StepTree(usize, u32),
     StepNet(usize, u32),
     Watched(usize, u32),
+    Moved(usize, u32),
     Ring(usize, Notice),
     Answer(usize, u32, ObjectId),
     Start(usize),
@@ -68,6 +69,7 @@ impl Item {
             | Self::StepTree(host, _)
             | Self::StepNet(host, _)
             | Self::Watched(host, _)
+            | Self::Moved(host, _)
             | Self::Ring(host, _)
             | Self::Answer(host, _, _)
             | Self::Start(host)
@@ -227,9 +229,19 @@ impl World {
                     self.tell(host, Some(Event::Noticed(notice, Circle::Own)));
                 }
             }
-            Item::StepTree(_, of) | Item::StepNet(_, of) | Item::Watched(_, of) if of != life => {}
+            Item::StepTree(_, of)
+            | Item::StepNet(_, of)
+            | Item::Watched(_, of)
+            | Item::Moved(_, of)
+                if of != life => {}
+            Item::Moved(..) => self.tell(host, Some(Event::GitMoved)),
             Item::StepTree(..) => {
+                let head = self.hosts[host].head;
                 let event = self.hosts[host].step_tree(&mut self.shared);
+                if self.hosts[host].head != head {
+                    // The watcher does not know whose git it was.
+                    self.send_in(0, 100, Item::Moved(host, life));
+                }
                 self.judge_suspects(host);
                 self.after_watch(host);
                 if self.hosts[host].tree_run.is_some() {

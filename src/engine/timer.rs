@@ -58,6 +58,8 @@ pub(super) enum Timer {
     Reserve,
     /// The bell may ring again.
     Bell,
+    /// It is looked at where the user's git has moved HEAD.
+    Look,
     /// A removal that may be half of a rename is old enough.
     Young,
     /// What was deferred is looked at again.

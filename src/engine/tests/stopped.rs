@@ -104,6 +104,45 @@ fn an_outage_is_told_once_and_its_end_once() {
 }
 
 #[test]
+fn a_commit_by_hand_of_what_was_no_change_for_us_is_pushed_all_the_same() {
+    let mut folder = Folder::quiet();
+    let look = snapshot(&[], Trigger::Scan);
+    // Another message for the tip, say: no file changed.
+    folder.event(Event::GitMoved);
+    folder.event(Event::GitMoved);
+    assert_eq!(folder.next_timer(), 2_000);
+    assert_eq!(folder.jobs(), std::slice::from_ref(&look));
+    folder.snapshotted(Snapshotted {
+        tip: Some(oid(2)),
+        ..Snapshotted::default()
+    });
+    folder.pass(200);
+    assert_eq!(folder.jobs(), [push(2)]);
+    folder.confirmed(2);
+    folder.pass(10_000);
+    assert_eq!(folder.jobs(), []);
+
+    // Our own commits are the same to the watcher: a burst of them is one look, which finds nothing.
+    for number in [3, 4] {
+        folder.edit(number, "a");
+        folder.event(Event::GitMoved);
+        assert_eq!(folder.jobs(), [push(number)]);
+        folder.confirmed(number);
+    }
+    folder.pass(1_900);
+    assert_eq!(folder.jobs(), []);
+    folder.pass(200);
+    assert_eq!(folder.jobs(), std::slice::from_ref(&look));
+    folder.snapshotted(blocked(pause()));
+    folder.pass(1_000);
+    assert_eq!(
+        folder.jobs(),
+        [look],
+        "what could not be looked at is looked at again"
+    );
+}
+
+#[test]
 fn while_the_users_git_is_busy_we_look_again_soon_and_keep_what_waits() {
     let mut folder = Folder::quiet();
     folder.saved("a");

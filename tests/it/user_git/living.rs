@@ -151,3 +151,26 @@ fn half_a_checkout_of_thousands_of_files_is_never_committed() {
         assert_eq!(laptop.git(["status", "--porcelain"]), "");
     }
 }
+
+#[test]
+fn a_commit_of_the_users_in_which_no_file_changed_reaches_the_hub_at_once() {
+    let mut laptop = Host::new("laptop");
+    laptop.write("a", "one\n");
+    laptop.start();
+    laptop.synced();
+    let before = laptop.counters().commits;
+    let hub = laptop.sandbox.paths().hubs().join("Sync.git");
+    for words in ["a milestone", "another"] {
+        laptop.git(["commit", "-q", "--allow-empty", "-m", words]);
+        let tip = laptop.git(["rev-parse", "HEAD"]);
+        laptop.until("the hub has it", |host| {
+            host.sandbox.git(&hub, ["rev-parse", "main"]) == tip
+        });
+    }
+    laptop.synced();
+    assert_eq!(
+        laptop.counters().commits,
+        before,
+        "nothing was left to commit"
+    );
+}
