@@ -120,7 +120,8 @@ fn work(work: Work) {
     }
     let mut random = fastrand::Rng::with_seed(seed);
     // So much is deleted in so short a time that a person would be asked.
-    let config = format!("[guards]\nmass_delete_files = 100000\nmass_delete_top = 100000\n{windows}");
+    let config =
+        format!("[guards]\nmass_delete_files = 100000\nmass_delete_top = 100000\n{windows}");
     let hosts = ["laptop", "server"].map(|name| {
         let sandbox = Sandbox::named(name).with("AUTOSYNC_GRACE", GRACE);
         sandbox.config(&config);
