@@ -128,8 +128,11 @@ impl Server {
     }
 
     pub(crate) fn listen(&mut self) {
-        let mut command = process::command(SSHD);
-        command.args(["-D", "-e", "-f"]).arg(self.at("sshd_config"));
+        // The kernel ends it with the thread that started it, also where that is never dropped.
+        let mut command = process::command("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--", SSHD, "-D", "-e", "-f"])
+            .arg(self.at("sshd_config"));
         command.stderr(Stdio::piped());
         let mut sshd = Running::start(&mut command).unwrap();
         let mut log = BufReader::new(sshd.child().stderr.take().unwrap());
