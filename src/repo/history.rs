@@ -9,7 +9,7 @@
 //! 1. The branch before an operation is the branch after the one before it. What somebody else's git
 //!    did in between is an operation too, found afterwards; so is what a kill left unwritten.
 //! 2. It is written after the branch moved, off the way from an edit to its push.
-//! 3. The log is bounded: after [`KEEP`] a new chain begins, and only the one before it is kept.
+//! 3. The log is bounded: after `KEEP` a new chain begins, and only the one before it is kept.
 //! 4. It is a help for people. Nothing about content is decided by it, and a log that cannot be
 //!    read begins anew.
 
