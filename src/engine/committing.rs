@@ -33,6 +33,8 @@ impl Engine {
             RescanWhy::Remount => {
                 self.retry_at_once(&[Site::Snapshot, Site::Receive], false);
                 self.want_scan(Trigger::Scan);
+                // What waited for a disk may be written now.
+                self.release = true;
             }
             RescanWhy::Resume | RescanWhy::Periodic | RescanWhy::Rules => {
                 self.want_scan(Trigger::Scan);

@@ -156,7 +156,7 @@ fn a_blob_of_zeros_is_held_and_everything_else_comes() {
     pair.equal();
     pair.laptop.run(["pause"]).ok();
 
-    let size = size_of("AUTOSYNC_TEST_ZEROS", 600);
+    let size = size_of("AUTOSYNC_TEST_ZEROS", 520);
     let zeros = pair.laptop.sandbox.root().join("zeros");
     fs::File::create(&zeros)
         .unwrap()

@@ -100,7 +100,7 @@ fn an_address_that_would_run_something_is_refused_with_a_sentence() {
     // Without a slash: what has one before a colon is a path.
     let touch = "touch${IFS}$CANARY";
     let home = sandbox.home();
-    for (number, address) in [
+    let addresses = [
         format!("ext::sh -c {touch}"),
         format!("ext::sh -c touch% {}", canary.display()),
         "fd::17".to_owned(),
@@ -118,26 +118,28 @@ fn an_address_that_would_run_something_is_refused_with_a_sentence() {
         format!("127.0.0.1:`{touch}`"),
         "https://user:pw@127.0.0.1:1/x\n.git".to_owned(),
         "git://127.0.0.1:1/x.git".to_owned(),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let dir = format!("new{number}");
-        let clone = sandbox.run(["clone", "--", &address, &dir]);
-        let said = is_refused(&clone, &address);
-        assert!(!home.join(&dir).exists(), "{address}: {said}");
-        let init = sandbox.run(["init", &dir, &format!("--hub={address}")]);
-        if init.code == Some(0) {
-            // A path is a path, whatever it is called.
-            assert!(
-                address.starts_with('.') || address.starts_with("file:"),
-                "{address}"
-            );
-        } else {
-            is_refused(&init, &address);
+    ];
+    // Most of them wait for somebody who does not answer.
+    std::thread::scope(|scope| {
+        for (number, address) in addresses.iter().enumerate() {
+            let (sandbox, home, canary) = (&sandbox, &home, &canary);
+            scope.spawn(move || {
+                let dir = format!("new{number}");
+                let clone = sandbox.run(["clone", "--", address, &dir]);
+                let said = is_refused(&clone, address);
+                assert!(!home.join(&dir).exists(), "{address}: {said}");
+                let init = sandbox.run(["init", &dir, &format!("--hub={address}")]);
+                if init.code == Some(0) {
+                    // A path is a path, whatever it is called.
+                    let is_path = address.starts_with('.') || address.starts_with("file:");
+                    assert!(is_path, "{address}");
+                } else {
+                    is_refused(&init, address);
+                }
+                assert!(!canary.exists(), "`{address}` was run");
+            });
         }
-        assert!(!canary.exists(), "`{address}` was run");
-    }
+    });
 }
 
 /// Asserts that a command ended badly with one sentence. Returns it.
