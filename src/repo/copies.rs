@@ -74,10 +74,13 @@ pub(super) fn origin(
 /// Puts each loser beside its path.
 ///
 /// Returns the edits to make to `tree` and what to tell about them. A loser of which there is
-/// such a copy already makes none.
+/// such a copy already makes none; but a copy that was there before both sides began does not
+/// count: who brought its version back from there (by a rename, say, of which only the one half is
+/// committed) may be about to remove it there.
 pub(super) fn put_beside(
     place: &Place,
     tree: ObjectId,
+    base: ObjectId,
     sides: &[ObjectId],
     local: ObjectId,
     losers: &[Loser],
@@ -87,7 +90,8 @@ pub(super) fn put_beside(
     for loser in losers {
         let origin = origin(place, local, &loser.path, loser.entry)?;
         let at = standing_place(place, tree, &edits, &loser.path)?;
-        if already_there(place, tree, &edits, &at, loser.entry)? {
+        let is_old = || already_there(place, base, &Edits::new(), &at, loser.entry);
+        if already_there(place, tree, &edits, &at, loser.entry)? && !is_old()? {
             continue;
         }
         let copy = free_name(place, (tree, sides), &edits, &at, loser.entry, &origin)?;

@@ -168,8 +168,14 @@ pub(super) fn merge_trees(
         tracing::warn!(%path, "both sides moved a submodule; the hub's stands");
     }
     let sides = [trees.hub, trees.local];
-    let (edits, copies) =
-        copies::put_beside(place, resolved.tree, &sides, local, &resolved.losers)?;
+    let (edits, copies) = copies::put_beside(
+        place,
+        resolved.tree,
+        trees.base,
+        &sides,
+        local,
+        &resolved.losers,
+    )?;
     let tree = if edits.is_empty() {
         resolved.tree
     } else {

@@ -152,12 +152,13 @@ impl History {
         let later = theirs.author.date > ours.author.date;
         let mut merge = Merge {
             names,
+            base: &base,
             host: theirs.author.host,
             other_wins: (mutant == Mutant::LastWriterWins).then_some(later),
             merged: Tree::default(),
             copies: Vec::new(),
         };
-        merge.paths(&base, &ours.tree, &theirs.tree);
+        merge.paths(&ours.tree, &theirs.tree);
         merge.part(&ours.tree);
         merge.put_copies();
         let tree = merge.merged;
@@ -179,6 +180,7 @@ impl History {
 /// Two sides that are put together.
 struct Merge<'a> {
     names: &'a mut Names,
+    base: &'a Tree,
     /// Whose version a copy is.
     host: usize,
     /// With this given, conflicts make no copy.
@@ -189,7 +191,8 @@ struct Merge<'a> {
 
 impl Merge<'_> {
     /// Decides path by path.
-    fn paths(&mut self, base: &Tree, keeps: &Tree, other: &Tree) {
+    fn paths(&mut self, keeps: &Tree, other: &Tree) {
+        let base = self.base;
         self.merged = keeps.clone();
         for (path, h) in keeps.iter() {
             let (b, l) = (base.get(path), other.get(path));
@@ -295,12 +298,14 @@ impl Merge<'_> {
     }
 
     /// Puts a copy. An older copy of the same version may have been edited since: it is not
-    /// overwritten.
+    /// overwritten. Nor does it count if the base has it: whoever brought that version back from
+    /// there may be about to remove it there.
     fn put_free(&mut self, path: Path, content: Content) {
         let mut free = path;
         for number in 2.. {
             let beside = self.merged.in_the_way(self.names, free).is_empty();
-            if beside && self.merged.get(free).is_none_or(|there| there == content) {
+            let counts = |there| there == content && self.base.get(free) != Some(content);
+            if beside && self.merged.get(free).is_none_or(counts) {
                 break;
             }
             let name = format!("{} {number}", self.names.text(path));

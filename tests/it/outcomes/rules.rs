@@ -412,6 +412,23 @@ fn the_same_version_is_not_copied_twice() {
 }
 
 #[test]
+fn a_copy_that_was_there_before_both_sides_began_is_no_copy_of_what_loses_now() {
+    let lab = Lab::new();
+    let name = "p (conflict tablet 2020-02-02 1234567)";
+    let side = |text: &str| {
+        let mut side = tree(text);
+        side.insert(name.to_owned(), node("k"));
+        side
+    };
+    // The user brought the copy's version back, and may be about to remove the copy.
+    let made = lab.merge(&side("p=b"), &side("p=h"), &side("p=k"), Prefer::Hub);
+    let found = lab.list(made.commit());
+    assert_eq!(found["p"], node("h"));
+    assert_eq!(found["p{copy}"], node("k"));
+    assert_eq!(found[name], node("k"));
+}
+
+#[test]
 fn a_copy_of_a_copy_does_not_nest_its_name() {
     let lab = Lab::new();
     let name = "p (conflict tablet 2020-02-02 1234567).txt";
