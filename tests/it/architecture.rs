@@ -233,3 +233,19 @@ fn what_may_be_skipped_is_listed_and_nothing_else_is() {
         assert!(tests.contains(name), "there is no test {name}");
     }
 }
+
+/// A line that moved would leave `tests/mutants` with one mutant less until somebody runs it.
+#[test]
+fn every_mutant_has_its_line_in_the_source() {
+    let table = fs::read_to_string(root().join("tests/cases/mutants")).unwrap();
+    let (mut text, mut mutants) = (String::new(), 0);
+    for line in table.lines() {
+        if let Some(file) = line.strip_prefix("in ") {
+            text = fs::read_to_string(root().join(file)).unwrap();
+        } else if let Some(old) = line.strip_prefix("- ") {
+            assert_eq!(text.matches(old).count(), 1, "{old}");
+            mutants += 1;
+        }
+    }
+    assert!(mutants >= 10, "{mutants}");
+}
