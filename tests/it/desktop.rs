@@ -127,7 +127,7 @@ fn a_hold_is_critical_and_a_click_approves_it() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     write_at_once(&pair.laptop, &names, "x");
     pair.equal();
-    fs::remove_dir_all(pair.laptop.folder.join("d")).unwrap();
+    pair.laptop.take_away("d");
     let held = desk.shows(|shown| shown.title == "Sync: waits for you");
     assert_eq!((held.replaces, held.urgency), (0, 2));
     assert_eq!(held.keys, ["default", "approve", "show"]);
@@ -206,7 +206,7 @@ fn another_server_gets_what_still_holds_and_no_old_news() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     write_at_once(&pair.laptop, &names, "x");
     pair.equal();
-    fs::remove_dir_all(pair.laptop.folder.join("d")).unwrap();
+    pair.laptop.take_away("d");
     let first = desk.shows(|shown| shown.title == "Sync: waits for you");
     pair.laptop.barrier();
     desk.vanish();

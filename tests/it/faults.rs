@@ -12,15 +12,17 @@ use std::sync::mpsc::Receiver;
 use autosync::control::{Happening, What};
 use autosync::engine::status::{FolderStatus, State};
 
-use crate::support::host::{Host, Pair};
+use crate::support::host::{Host, PATIENCE, Pair};
 use crate::traps::exists;
 
 pub(crate) mod disk;
 mod hub;
+mod login;
 mod mounts;
 mod repository;
 mod strike;
 mod time;
+mod user;
 
 /// A host commits and pushes at once.
 const AT_ONCE: &str = "[settle]\nquiet = \"0s\"\n[push]\nquiet = \"0s\"\n";
@@ -89,11 +91,27 @@ impl Told {
             .collect()
     }
 
+    /// Waits until everything that was told before is heard: it comes by a stream of its own, in its
+    /// order, and a pause is told, too.
+    fn catch_up(&self, host: &Host) {
+        host.run(["pause"]).ok();
+        loop {
+            let what = self.heard.recv_timeout(PATIENCE).unwrap().what;
+            let is_pause = matches!(&what, What::State { code, .. } if code == "paused");
+            self.all.borrow_mut().push(what);
+            if is_pause {
+                break;
+            }
+        }
+        host.run(["resume"]).ok();
+    }
+
     /// Asserts that this was told once and nothing else was, though the host tries again now.
     #[track_caller]
     fn only(&self, host: &Host, code: &str) {
         host.run(["sync"]).ok();
         host.barrier();
+        self.catch_up(host);
         assert_eq!(self.codes(), [code], "{}", host.log());
     }
 }

@@ -134,7 +134,7 @@ fn a_mass_delete_that_is_approved_on_one_host_reaches_the_two_without_a_question
         laptop.write(format!("photos/{number}.jpg"), format!("photo {number}\n"));
     }
     trio.equal();
-    fs::remove_dir_all(laptop.folder.join("photos")).unwrap();
+    laptop.take_away("photos");
     laptop.until("the delete is held", |host| {
         let status = host.folder_status();
         status.held.iter().any(|held| held.code == "mass-delete")

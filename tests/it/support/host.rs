@@ -283,6 +283,13 @@ impl Host {
         fs::write(path, text).unwrap();
     }
 
+    /// Takes a directory out of the folder, all of it at once however busy the machine is.
+    pub(crate) fn take_away(&self, name: &str) {
+        let out = self.sandbox.root().join("taken away");
+        fs::create_dir_all(&out).unwrap();
+        fs::rename(self.folder.join(name), out.join(name)).unwrap();
+    }
+
     /// Returns a file of the folder as text, `None` if there is none.
     pub(crate) fn read(&self, name: impl AsRef<Path>) -> Option<String> {
         let bytes = fs::read(self.folder.join(name)).ok()?;
