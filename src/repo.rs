@@ -280,6 +280,12 @@ impl Place {
         })
     }
 
+    /// Opens the objects once more, without what the library remembers of them.
+    pub fn open_objects(&mut self) -> Result<(), RepoError> {
+        self.objects = Rc::new(Objects::open(&self.git)?);
+        Ok(())
+    }
+
     /// Opens a repository only to read in it: what the configuration says of the folder is left out.
     pub fn to_read(root: &Path, git_dir: Option<&Path>) -> Result<Self, RepoError> {
         let settings = Settings {

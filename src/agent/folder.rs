@@ -157,6 +157,7 @@ impl FolderAgent {
                 self.progress[usize::from(lane == Lane::Network)] = progress;
             }
             Said::Basic => self.basic = true,
+            Said::Damaged => self.lanes.let_go(),
             Said::Aside(aside) => {
                 for new in aside.iter().filter(|it| !self.aside.contains(it)) {
                     let folder = &self.config.name;

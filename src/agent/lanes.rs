@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -53,6 +53,17 @@ pub enum Said {
     Aside(Vec<AsideStatus>),
     /// Paths that git ignores and tracks all the same.
     TrackedIgnored(std::collections::BTreeSet<RepoPath>),
+    /// The repository turned out to be damaged.
+    Damaged,
+}
+
+/// What a lane is to do.
+#[derive(Debug)]
+enum Order {
+    /// This job.
+    Do(Job),
+    /// Let go of what the object library knows of the repository.
+    LetGo,
 }
 
 /// Where a lane says it.
@@ -61,8 +72,8 @@ pub type Ear = Arc<dyn Fn(Said) + Send + Sync>;
 /// The threads of one folder. Dropping it lets them end after their current jobs.
 #[derive(Debug)]
 pub struct Lanes {
-    tree: Sender<Job>,
-    network: Sender<Job>,
+    tree: Sender<Order>,
+    network: Sender<Order>,
     /// Whether a person approved the hub's new history: the next fetch takes it.
     approved: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -80,14 +91,16 @@ impl Lanes {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
+        let damage = Damage::default();
         let (s, e) = (settings.clone(), Arc::clone(ear));
-        let first = thread::Builder::new()
-            .name(format!("tree {name}"))
-            .spawn(move || tree_lane(&s, &tree_jobs, &e))?;
+        let first = thread::Builder::new().name(format!("tree {name}")).spawn({
+            let damage = damage.clone();
+            move || tree_lane(&s, &tree_jobs, &damage, &e)
+        })?;
         let (s, e) = (settings.clone(), Arc::clone(ear));
         let second = thread::Builder::new().name(format!("net {name}")).spawn({
             let approved = Arc::clone(&approved);
-            move || network_lane(&s, &runtime, &network_jobs, &approved, &e)
+            move || network_lane(&s, &runtime, &network_jobs, &approved, &damage, &e)
         })?;
         Ok(Self {
             tree,
@@ -103,7 +116,22 @@ impl Lanes {
             Lane::Tree | Lane::Both => &self.tree,
             Lane::Network => &self.network,
         };
-        lane.send(job).map_err(|refused| Box::new(refused.0))
+        lane.send(Order::Do(job))
+            .map_err(|SendError(refused)| match refused {
+                Order::Do(job) => Box::new(job),
+                // Never sent from here.
+                Order::LetGo => Box::new(Job::Maintain),
+            })
+    }
+
+    /// Lets both lanes forget what the object library knows of a repository that is damaged: it
+    /// remembers a damaged pack as long as anybody in this process has it open.
+    pub fn let_go(&self) {
+        for lane in [&self.tree, &self.network] {
+            if lane.send(Order::LetGo).is_err() {
+                tracing::debug!("a lane has ended");
+            }
+        }
     }
 
     /// Lets the next fetch take a history of the hub that was rewritten.
@@ -162,6 +190,75 @@ pub fn refuse(job: &Job, trouble: Trouble) -> Event {
     }
 }
 
+/// Whether the repository of a folder is known to be damaged: then nobody keeps its objects open
+/// from one job to the next, and each try sees what a person mended meanwhile.
+#[derive(Debug, Clone, Default)]
+struct Damage(Arc<AtomicBool>);
+
+impl Damage {
+    /// Takes the outcome of a job, and opens the objects anew if they are damaged.
+    fn after(&self, job: &Job, outcome: &Event, place: Option<&mut Place>, ear: &Ear) {
+        match trouble_of(outcome) {
+            Some(trouble) if trouble.code == Code::Damaged => {
+                if !self.0.swap(true, Ordering::AcqRel) {
+                    ear(Said::Damaged);
+                }
+            }
+            None if matches!(job, Job::Recover | Job::Snapshot { .. }) => {
+                self.0.store(false, Ordering::Release);
+            }
+            Some(_) | None => {}
+        }
+        if self.0.load(Ordering::Acquire) {
+            forget_objects(place);
+        }
+    }
+}
+
+/// Lets go of what the object library knows of a repository.
+fn forget_objects(place: Option<&mut Place>) {
+    let Some(place) = place else {
+        return;
+    };
+    if let Err(error) = place.open_objects() {
+        tracing::debug!(%error, "the objects cannot be opened again");
+    }
+}
+
+/// Returns what was in the way of a job.
+fn trouble_of(outcome: &Event) -> Option<&Trouble> {
+    match outcome {
+        Event::Recovered(Recovered { blocked, .. })
+        | Event::Snapshotted(Snapshotted { blocked, .. })
+        | Event::Applied(Applied { blocked, .. }) => blocked.as_ref(),
+        Event::Merged(Merged::Blocked(trouble))
+        | Event::Fetched(Fetched::Failed(trouble))
+        | Event::Pushed(Pushed::Failed(trouble))
+        | Event::Described(Described::Blocked(trouble))
+        | Event::Maintained(Err(trouble))
+        | Event::NotesExchanged(Err(trouble)) => Some(trouble),
+        Event::Recalled(recalled) => recalled.answer.as_ref().err(),
+        Event::Changed(_)
+        | Event::Rescan(_)
+        | Event::GitMoved
+        | Event::Stored { .. }
+        | Event::Merged(_)
+        | Event::Fetched(_)
+        | Event::Pushed(_)
+        | Event::Maintained(Ok(()))
+        | Event::Described(_)
+        | Event::NotesExchanged(Ok(()))
+        | Event::RecallAsked { .. }
+        | Event::Answered { .. }
+        | Event::Identified(_)
+        | Event::Noticed(..)
+        | Event::Confirmed { .. }
+        | Event::Transport { .. }
+        | Event::Asked(_)
+        | Event::Woke => None,
+    }
+}
+
 /// Runs a job; a panic in it is a trouble like any other.
 fn guarded(job: &Job, work: impl FnOnce() -> Event) -> Event {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
@@ -175,7 +272,7 @@ fn guarded(job: &Job, work: impl FnOnce() -> Event) -> Event {
     })
 }
 
-fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
+fn tree_lane(settings: &Settings, jobs: &Receiver<Order>, damage: &Damage, ear: &Ear) {
     let mut folder: Option<Folder> = None;
     let mut identified = false;
     let mut told_basic = false;
@@ -185,7 +282,11 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
     let sweeps = sweeps.map_or(SWEEP, Duration::from_millis);
     loop {
         let job = match jobs.recv_timeout(sweeps) {
-            Ok(job) => job,
+            Ok(Order::Do(job)) => job,
+            Ok(Order::LetGo) => {
+                forget_objects(folder.as_mut().map(|here| &mut here.place));
+                continue;
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 if let Some(Err(error)) = folder.map(|folder| folder.boot.end(&folder.place)) {
                     tracing::info!(%error, "the clean end could not be noted");
@@ -256,6 +357,8 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Job>, ear: &Ear) {
         {
             tell_aside(&here.place, &mut told_aside, ear);
         }
+        let place = folder.as_mut().map(|here| &mut here.place);
+        damage.after(&job, &outcome, place, ear);
         ear(Said::Event(Box::new(outcome)));
         if was_long || job == Job::Recover {
             sys::give_back_memory();
@@ -385,8 +488,9 @@ fn tell_tracked_ignored(place: &Place, ear: &Ear) {
 fn network_lane(
     settings: &Settings,
     runtime: &std::path::Path,
-    jobs: &Receiver<Job>,
+    jobs: &Receiver<Order>,
     approved: &AtomicBool,
+    damage: &Damage,
     ear: &Ear,
 ) {
     let mut known: Option<(Place, Remote)> = None;
@@ -405,7 +509,11 @@ fn network_lane(
         Ok(found) => known = found,
         Err(error) => tracing::debug!(%error, "the hub is not known yet"),
     }
-    while let Ok(job) = jobs.recv() {
+    while let Ok(order) = jobs.recv() {
+        let Order::Do(job) = order else {
+            forget_objects(known.as_mut().map(|(place, _)| place));
+            continue;
+        };
         let _span = tracing::debug_span!("network", ?job).entered();
         let outcome = guarded(&job, || {
             if known.is_none() {
@@ -480,6 +588,8 @@ fn network_lane(
             }
         });
         ear(Said::Progress(Lane::Network, None));
+        let place = known.as_mut().map(|(place, _)| place);
+        damage.after(&job, &outcome, place, ear);
         ear(Said::Event(Box::new(outcome)));
     }
 }

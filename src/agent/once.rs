@@ -135,7 +135,13 @@ pub fn once(
                 }
                 aside = found;
             }
-            Ok(Said::Progress(..) | Said::Basic | Said::Hub(..) | Said::TrackedIgnored(_))
+            Ok(
+                Said::Progress(..)
+                | Said::Basic
+                | Said::Hub(..)
+                | Said::TrackedIgnored(_)
+                | Said::Damaged,
+            )
             | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
