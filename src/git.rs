@@ -26,6 +26,7 @@ use crate::engine::event::{Code, Recovery, Trouble};
 use crate::names::{NotARepoPath, NotAnObjectId, ObjectId, escape};
 use crate::process::{self, Finished, Patience};
 
+pub mod failure;
 pub mod gate;
 pub mod hub;
 pub mod index;
@@ -36,6 +37,10 @@ pub mod reftable;
 pub mod refusal;
 pub mod ssh;
 pub mod tree;
+
+use failure::{FULL, damaged, is_damage, local_failure};
+
+pub use failure::io_trouble;
 
 /// How long a local command may be silent.
 pub const LOCAL: Patience = Patience::Silence(Duration::from_secs(120));
@@ -189,113 +194,6 @@ impl GitError {
                 "If it goes on, run `git fsck` in the folder.",
             ),
         }
-    }
-}
-
-/// Sorts a failure of the file system into a trouble.
-pub fn io_trouble(message: &str, source: &io::Error) -> Trouble {
-    let kind = source.kind();
-    if kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::QuotaExceeded {
-        let hint = "Free some space; syncing goes on by itself.";
-        // Which file it was that found no room is no matter.
-        let message = "there is no space left on the disk";
-        Trouble::new(Code::DiskFull, Recovery::Hold, message, hint)
-    } else if kind == io::ErrorKind::ReadOnlyFilesystem {
-        let hint = "Make the file system writable; syncing goes on by itself.";
-        Trouble::new(Code::ReadOnly, Recovery::Hold, message, hint)
-    } else if kind == io::ErrorKind::PermissionDenied {
-        let hint = "Let the file, and the directory that it is in, belong to this user.";
-        Trouble::new(Code::Io, Recovery::Retry, message, hint)
-    } else {
-        Trouble::new(Code::Io, Recovery::Retry, message, "")
-    }
-}
-
-/// What the system says of a disk without room.
-const FULL: &[&str] = &["No space left on device", "Disk quota exceeded"];
-
-/// What git says of an index that it cannot read.
-const BAD_INDEX: &[&str] = &[
-    "index file corrupt",
-    "index file smaller than expected",
-    "bad index file",
-    "bad index version",
-    "malformed format in the index",
-    "cache entry has null sha1",
-    "unordered stage entries",
-];
-
-/// What git says of objects that are not what they should be.
-const DAMAGED: &[&str] = &[
-    "loose object",
-    "is corrupt",
-    "is empty",
-    "unable to read tree",
-    "unable to read sha1 file",
-    "packfile ",
-    "inflate:",
-    "hash mismatch",
-    "bad tree object",
-    "missing blob",
-    "could not parse object",
-];
-
-fn damaged(message: &str) -> Trouble {
-    Trouble::new(
-        Code::Damaged,
-        Recovery::Hold,
-        format!("the repository is damaged: {message}"),
-        "Run `git fsck`, and move what it calls corrupt away; what the hub has comes back with \
-         `git fetch --refetch`. Then start the agent again.",
-    )
-}
-
-/// Returns whether the object library met something that is not what it should be, or is not there.
-fn is_damage(error: &git2::Error) -> bool {
-    let of_objects = matches!(
-        error.class(),
-        git2::ErrorClass::Odb
-            | git2::ErrorClass::Zlib
-            | git2::ErrorClass::Object
-            | git2::ErrorClass::Tree
-    );
-    of_objects && error.code() != git2::ErrorCode::Locked
-}
-
-fn local_failure(message: &str, stderr: &str) -> Trouble {
-    let has = |text: &str| stderr.contains(text);
-    if FULL.iter().any(|text| has(text)) {
-        io_trouble(message, &io::ErrorKind::StorageFull.into())
-    } else if has("Read-only file system") {
-        io_trouble(
-            "the file system is read-only",
-            &io::ErrorKind::ReadOnlyFilesystem.into(),
-        )
-    } else if has("dubious ownership") {
-        Trouble::new(
-            Code::Ownership,
-            Recovery::Hold,
-            "the repository belongs to another user, so git refuses it",
-            "Change its owner, or run `git config --global --add safe.directory DIR`.",
-        )
-    } else if BAD_INDEX.iter().any(|text| has(text)) {
-        Trouble::new(
-            Code::Damaged,
-            Recovery::Hold,
-            "the repository's index is damaged",
-            "Remove the file `index` in the git directory and run `git reset`; no file changes by that.",
-        )
-    } else if DAMAGED.iter().any(|text| has(text)) {
-        damaged(message)
-    } else if has(".lock': File exists") {
-        Trouble::new(
-            Code::GitBusy,
-            Recovery::Pause,
-            "another git works in this folder",
-            "",
-        )
-    } else {
-        Trouble::new(Code::Git, Recovery::Retry, message, "")
     }
 }
 

@@ -224,6 +224,7 @@ fn what_fails_to_be_read_is_no_deletion() {
             "d/a\nd/b"
         );
     };
+    let mut hints = 0;
     for (error, inject, of) in [
         ("EIO", "getdents64:error=EIO", "d"),
         ("EIO", "statx,newfstatat,lstat:error=EIO", "d/a"),
@@ -247,7 +248,13 @@ fn what_fails_to_be_read_is_no_deletion() {
             host.until("it is said", |host| {
                 let status = host.folder_status();
                 let waits = status.deferred.iter().any(|it| it.path == "d/a");
-                status.code == "io" && status.state == State::Retry || waits
+                let failed = status.code == "io" && status.state == State::Retry;
+                if failed && error == "EIO" {
+                    assert!(status.hint.contains("Nothing was deleted"), "{status:#?}");
+                    assert!(status.hint.contains("Check the disk"), "{status:#?}");
+                }
+                hints += usize::from(failed);
+                failed || waits
             });
             assert_eq!(host.git(["show", "HEAD:d/a"]), old, "{error} {inject}");
         }
@@ -262,6 +269,7 @@ fn what_fails_to_be_read_is_no_deletion() {
         before();
         assert_eq!(host.git(["show", "HEAD:d/a"]), edited.trim());
     }
+    assert!(hints > 0, "no failure of the disk stopped the folder");
 }
 
 #[test]
