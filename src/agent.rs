@@ -27,13 +27,15 @@ use crate::desktop::{Deed, Desktop};
 use crate::engine::action::Tell;
 use crate::engine::event::{Event, Request, RescanWhy, Trouble};
 use crate::engine::recall::Answer;
-use crate::engine::status::{AgentStatus, Status};
+use crate::engine::status::{AgentStatus, FolderStatus, Status};
 use crate::error::Complaint;
+use crate::paths::Paths;
 use crate::process;
 use crate::repo;
 use crate::transport::Transport;
 use crate::watch::WatchEvent;
 
+pub mod away;
 pub mod lanes;
 pub mod once;
 pub mod prepare;
@@ -41,12 +43,14 @@ pub mod prepare;
 mod folder;
 mod log;
 pub mod recall;
+mod reload;
 mod screen;
 pub mod transports;
 
+use away::{Absent, Away};
 use folder::{FolderAgent, Wanted};
 use lanes::Said;
-use log::{log, sentences};
+use log::log;
 use transports::transports;
 
 /// How many watcher reports may wait.
@@ -69,10 +73,12 @@ enum Inbox {
     Herald(&'static str, Option<Trouble>),
     /// Somebody clicked on something of the folder of this key.
     Clicked(String, Deed),
+    /// A folder that could not be cared for was looked for.
+    Looked(u64, Box<Result<repo::Settings, Absent>>),
 }
 
-/// A folder that is ready to be cared for.
-pub type Prepared = (FolderSettings, repo::Settings);
+/// A folder that is ready to be cared for, or why it is not.
+pub type Prepared = (FolderSettings, Result<repo::Settings, Absent>);
 
 /// Reads the configuration again; an error is said by the function itself.
 pub type Reload = Box<dyn FnMut() -> Option<(Settings, Vec<Prepared>)>>;
@@ -80,8 +86,11 @@ pub type Reload = Box<dyn FnMut() -> Option<(Settings, Vec<Prepared>)>>;
 /// The agent of one user.
 pub struct Agent {
     settings: Settings,
+    paths: Paths,
     runtime: PathBuf,
     folders: BTreeMap<u64, FolderAgent>,
+    /// Folders that are waited for.
+    away: BTreeMap<u64, Away>,
     next: u64,
     inbox: (mpsc::UnboundedSender<Inbox>, mpsc::UnboundedReceiver<Inbox>),
     seen: (mpsc::Sender<Inbox>, mpsc::Receiver<Inbox>),
@@ -108,8 +117,11 @@ struct Barrier {
 
 impl Agent {
     /// Creates an agent and starts its folders. Must be called inside a tokio runtime.
+    ///
+    /// Errors if there is none that can be cared for and none worth waiting for.
     pub fn new(
         settings: Settings,
+        paths: Paths,
         runtime: PathBuf,
         folders: Vec<Prepared>,
     ) -> Result<Self, Complaint> {
@@ -120,8 +132,10 @@ impl Agent {
             transports: transports(&settings, &runtime, &inbox.0),
             desktop: screen::desktop(&settings, &inbox.0),
             settings,
+            paths,
             runtime,
             folders: BTreeMap::new(),
+            away: BTreeMap::new(),
             next: 0,
             inbox,
             seen,
@@ -133,14 +147,31 @@ impl Agent {
             recalls: BTreeMap::new(),
         };
         for folder in folders {
-            this.start_folder(folder)?;
+            this.add_folder(folder);
+        }
+        if this.nothing_to_do()
+            && let Some((_, away)) = this.away.pop_first()
+        {
+            return Err(away.into_complaint());
         }
         Ok(this)
     }
 
-    fn start_folder(&mut self, (config, settings): Prepared) -> Result<(), Complaint> {
+    fn add_folder(&mut self, (config, settings): Prepared) {
         let id = self.next;
         self.next += 1;
+        match settings {
+            Ok(settings) => self.try_folder(id, config, settings),
+            Err(absent) => self.wait_for(id, config, &absent),
+        }
+    }
+
+    fn start_folder(
+        &mut self,
+        id: u64,
+        config: FolderSettings,
+        settings: repo::Settings,
+    ) -> Result<(), Complaint> {
         let inbox = self.inbox.0.clone();
         let ear: lanes::Ear = Arc::new(move |said| {
             // The agent is gone: so is everybody who could want to know.
@@ -198,7 +229,8 @@ impl Agent {
         });
         loop {
             self.pump();
-            let due = self.folders.values().filter_map(FolderAgent::due).min();
+            let due = self.folders.values().filter_map(FolderAgent::due);
+            let due = due.chain(self.next_look()).min();
             let sleep = due.map_or(Duration::from_secs(3600), clock::until);
             tokio::select! {
                 Some(item) = self.inbox.1.recv() => self.take(item),
@@ -232,6 +264,7 @@ impl Agent {
             for folder in self.folders.values_mut() {
                 folder.tick(now);
             }
+            self.look_for_folders(now);
         }
         self.leave(close, server).await;
     }
@@ -321,6 +354,7 @@ impl Agent {
                 self.tell_of_transport(name, &tell);
             }
             Inbox::Clicked(key, deed) => self.clicked(&key, deed),
+            Inbox::Looked(id, found) => self.looked(id, *found),
         }
     }
 
@@ -341,6 +375,7 @@ impl Agent {
 
     /// Carries out what the engines want, and answers those whose wait is over.
     fn pump(&mut self) {
+        self.tell_of_the_away();
         let events = &self.events;
         let publish = |folder: &str, what: What| {
             // Nobody listens most of the time.
@@ -416,10 +451,9 @@ impl Agent {
                 Until::Synced => folder.is_synced(),
             };
             barrier.echoes.is_empty()
-                && barrier
-                    .folders
-                    .iter()
-                    .all(|id| self.folders.get(id).is_none_or(so))
+                && barrier.folders.iter().all(|id| {
+                    self.folders.get(id).is_none_or(so) && !self.is_away(*id, barrier.until)
+                })
         });
         self.barriers = waiting;
         for barrier in over {
@@ -436,7 +470,7 @@ impl Agent {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 since: self.since.clone(),
             },
-            folders: self.folders.values().map(FolderAgent::status).collect(),
+            folders: self.statuses(),
             transports: self
                 .transports
                 .iter()
@@ -445,28 +479,39 @@ impl Agent {
         }
     }
 
+    /// Returns how every folder stands, those that are waited for in their places.
+    fn statuses(&self) -> Vec<FolderStatus> {
+        let here = self.folders.iter().map(|(id, it)| (*id, it.status()));
+        let away = self.away.iter().map(|(id, it)| (*id, it.status()));
+        let all: BTreeMap<u64, FolderStatus> = here.chain(away).collect();
+        all.into_values().collect()
+    }
+
+    /// Returns every folder's configuration.
+    fn configs(&self) -> impl Iterator<Item = (u64, &FolderSettings)> {
+        let here = self.folders.iter().map(|(id, it)| (*id, &it.config));
+        here.chain(self.away.iter().map(|(id, it)| (*id, &it.config)))
+    }
+
     /// Returns the folders that were asked for.
     fn named(&self, asked: Option<&str>) -> Result<Vec<u64>, Refusal> {
         let Some(asked) = asked else {
-            return Ok(self.folders.keys().copied().collect());
+            return Ok(self.configs().map(|(id, _)| id).collect());
         };
-        let hit = |folder: &FolderAgent| {
-            folder.config.name == asked
-                || folder.settings.root.to_str() == Some(asked)
-                || folder.config.path.to_str() == Some(asked)
+        let hit = |id: u64, config: &FolderSettings| {
+            let folder = self.folders.get(&id);
+            config.name == asked
+                || folder.is_some_and(|folder| folder.settings.root.to_str() == Some(asked))
+                || config.path.to_str() == Some(asked)
         };
         let found: Vec<u64> = self
-            .folders
-            .iter()
-            .filter(|(_, folder)| hit(folder))
-            .map(|(id, _)| *id)
+            .configs()
+            .filter(|(id, config)| hit(*id, config))
+            .map(|(id, _)| id)
             .collect();
         if found.is_empty() {
-            let known = self
-                .folders
-                .values()
-                .map(|folder| folder.config.name.clone())
-                .collect();
+            let known = self.configs();
+            let known = known.map(|(_, config)| config.name.clone()).collect();
             let asked = crate::names::escape(asked.as_bytes());
             return Err(Refusal::NoSuchFolder { asked, known });
         }
@@ -477,6 +522,8 @@ impl Agent {
         for id in self.named(asked)? {
             if let Some(folder) = self.folders.get_mut(&id) {
                 folder.ask(request);
+            } else if let Some(away) = self.away.get_mut(&id) {
+                away.hurry();
             }
         }
         if matches!(request, Request::Sync | Request::Resume) {
@@ -539,7 +586,7 @@ impl Agent {
             },
             Ask::Wait { until, reply } => {
                 // With a marker too: who writes a file and waits means that file as well.
-                let all = self.folders.keys().copied().collect();
+                let all = self.configs().map(|(id, _)| id).collect();
                 self.put_barrier(all, until, reply);
             }
         }
@@ -551,6 +598,8 @@ impl Agent {
         let mut needs_more = Vec::new();
         for id in self.named(asked)? {
             let Some(folder) = self.folders.get_mut(&id) else {
+                let away = self.away.get(&id).map(Away::status);
+                needs_more.extend(away.iter().flat_map(FolderStatus::needs_more));
                 continue;
             };
             let status = folder.status();
@@ -581,78 +630,14 @@ impl Agent {
                 folder.echo(move || drop(inbox.send(Inbox::Echo(id, ticket))));
             }
         }
+        let echoes = folders.iter().copied();
+        let echoes = echoes.filter(|id| self.folders.contains_key(id)).collect();
         self.barriers.push(Barrier {
             ticket,
             until,
-            echoes: folders.clone(),
+            echoes,
             folders,
             reply,
         });
-    }
-
-    /// Goes over to another configuration: folders that are equal go on as they are.
-    fn reconfigure(&mut self, settings: Settings, folders: Vec<Prepared>) {
-        let common_changed = (settings.settle, settings.push)
-            != (self.settings.settle, self.settings.push)
-            || settings.host != self.settings.host
-            || settings.guards != self.settings.guards;
-        let keep: Vec<&FolderSettings> = folders.iter().map(|(config, _)| config).collect();
-        let gone: Vec<u64> = self
-            .folders
-            .iter()
-            .filter(|(_, folder)| common_changed || !keep.contains(&&folder.config))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in gone {
-            self.stop_folder(id);
-        }
-        let bell = |settings: &Settings| {
-            let Settings {
-                notice,
-                xmpp,
-                fanout,
-                host,
-                ..
-            } = settings;
-            (notice.clone(), xmpp.clone(), fanout.clone(), host.clone())
-        };
-        let bell_changed = bell(&settings) != bell(&self.settings);
-        let desktop_changed = settings.desktop != self.settings.desktop;
-        self.settings = settings;
-        if desktop_changed {
-            self.change_desktop();
-        }
-        if bell_changed {
-            for transport in &self.transports {
-                self.desktop.solved(transport.name());
-            }
-            self.transports.clear();
-            for folder in self.folders.values_mut() {
-                folder.deafen();
-            }
-            self.transports = transports(&self.settings, &self.runtime, &self.inbox.0);
-            for folder in self.folders.values().filter_map(FolderAgent::known) {
-                for transport in &mut self.transports {
-                    transport.watch(folder);
-                }
-            }
-        } else {
-            // What they need may be in files beside it.
-            for transport in &self.transports {
-                transport.retry();
-            }
-        }
-        for (config, repository) in folders {
-            if self.folders.values().all(|folder| folder.config != config) {
-                let name = config.name.clone();
-                if let Err(error) = self.start_folder((config, repository)) {
-                    tracing::error!(folder = name, "{}", sentences(&error.message, &error.hint));
-                }
-            }
-        }
-        tracing::info!(
-            folders = self.folders.len(),
-            "the configuration was read again"
-        );
     }
 }

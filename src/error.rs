@@ -83,6 +83,8 @@ pub struct Complaint {
     pub message: String,
     /// What to do, a sentence with its period; empty if there is nothing to do.
     pub hint: String,
+    /// Which trouble of a folder it is, if it is one.
+    pub code: Option<Code>,
 }
 
 impl Complaint {
@@ -92,6 +94,16 @@ impl Complaint {
             exit,
             message: message.into(),
             hint: hint.into(),
+            code: None,
+        }
+    }
+
+    /// Returns it as this trouble of a folder.
+    #[must_use]
+    pub fn of(self, code: Code) -> Self {
+        Self {
+            code: Some(code),
+            ..self
         }
     }
 }
@@ -156,7 +168,7 @@ impl From<&Trouble> for Complaint {
         } else {
             Exit::Failed
         };
-        Self::new(exit, trouble.message.clone(), trouble.hint.clone())
+        Self::new(exit, trouble.message.clone(), trouble.hint.clone()).of(trouble.code)
     }
 }
 

@@ -71,23 +71,19 @@ pub fn prepare(
     paths: &Paths,
     wish: &Wish,
 ) -> Result<Ready, Complaint> {
+    check_readable(&folder.path)?;
+    if wish.keep_lost {
+        refuse_lost(folder, paths)?;
+    }
     git::check_version().map_err(git_complaint)?;
     if let Some(hub) = wish.hub.as_deref().map(local_name)
         && (wish.existing_hub || wish.make && hub_path(&hub).is_some_and(|path| !is_absent(&path)))
     {
         check_hub(&hub)?;
     }
-    if wish.keep_lost {
-        refuse_lost(folder, paths)?;
-    }
     let made_directory = make_directory(&folder.path, wish.make)?;
-    let root = folder.path.canonicalize().map_err(|error| {
-        Complaint::new(
-            Exit::Failed,
-            format!("`{}`: {error}", show(&folder.path)),
-            "",
-        )
-    })?;
+    let root = folder.path.canonicalize();
+    let root = root.map_err(|error| unreadable(&folder.path, &error))?;
     let asked_hub = wish
         .hub
         .clone()
@@ -110,7 +106,8 @@ pub fn prepare(
                         "Go to a branch with `git -C {} switch BRANCH`.",
                         show(&root)
                     ),
-                ));
+                )
+                .of(Code::Detached));
             }
         },
     };
@@ -218,22 +215,54 @@ fn git_complaint(error: GitError) -> Complaint {
         | GitError::Name(_)
         | GitError::Id(_) => Exit::Failed,
     };
-    Complaint::new(exit, trouble.message, trouble.hint)
+    Complaint::new(exit, trouble.message, trouble.hint).of(trouble.code)
+}
+
+/// Says that a folder cannot be looked at.
+fn unreadable(path: &Path, error: &io::Error) -> Complaint {
+    let trouble = git::io_trouble(&format!("`{}`: {error}", show(path)), error);
+    Complaint::from(&trouble)
+}
+
+/// Errors if a folder is there and cannot be listed: it would look empty, and its repository gone.
+fn check_readable(path: &Path) -> Result<(), Complaint> {
+    let first = fs::read_dir(path).and_then(|mut entries| entries.next().transpose());
+    match first {
+        Ok(_) => Ok(()),
+        // What is not there, or no directory, is said in its own words.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(unreadable(path, &error)),
+    }
+}
+
+/// Returns whether a folder was cared for before.
+pub fn is_known(path: &Path, paths: &Paths) -> bool {
+    let known = fs::read(known_folders(paths)).unwrap_or_default();
+    known
+        .split(|byte| *byte == 0)
+        .any(|known| known == path.as_os_str().as_encoded_bytes())
 }
 
 /// Errors if a folder was cared for before and its repository is not there now.
 fn refuse_lost(folder: &FolderSettings, paths: &Paths) -> Result<(), Complaint> {
     let path = &folder.path;
     let repository = folder.git_dir.clone().unwrap_or_else(|| path.join(".git"));
-    let is_known = || {
-        let known = fs::read(known_folders(paths)).unwrap_or_default();
-        known
-            .split(|byte| *byte == 0)
-            .any(|known| known == path.as_os_str().as_encoded_bytes())
-    };
-    if repository.exists() || !is_known() {
+    if repository.exists() || !is_known(path, paths) {
         return Ok(());
     }
+    // The place where a disk is to be is empty without it.
+    let code = if is_absent(path) {
+        Code::RootMissing
+    } else {
+        Code::NoRepository
+    };
     Err(Complaint::new(
         Exit::NoRepository,
         format!("the repository of `{}` is not there", show(path)),
@@ -242,7 +271,8 @@ fn refuse_lost(folder: &FolderSettings, paths: &Paths) -> Result<(), Complaint> 
              anew, run `autosync init {}`.",
             show(path)
         ),
-    ))
+    )
+    .of(code))
 }
 
 /// Notes that a folder is cared for. Without the note it may be made anew, so failing is no matter.
@@ -273,7 +303,8 @@ fn make_directory(path: &Path, may: bool) -> Result<bool, Complaint> {
             Exit::Failed,
             format!("`{}` is no directory", show(path)),
             "Give the directory that is to be kept in sync.",
-        )),
+        )
+        .of(Code::RootChanged)),
         Err(error) if error.kind() == io::ErrorKind::NotFound && may => {
             fs::create_dir_all(path).map_err(|error| {
                 Complaint::new(
@@ -288,12 +319,9 @@ fn make_directory(path: &Path, may: bool) -> Result<bool, Complaint> {
             Exit::NoRepository,
             format!("`{}` does not exist", show(path)),
             format!("Make it with `autosync init {}`.", show(path)),
-        )),
-        Err(error) => Err(Complaint::new(
-            Exit::Failed,
-            format!("`{}`: {error}", show(path)),
-            "",
-        )),
+        )
+        .of(Code::RootMissing)),
+        Err(error) => Err(unreadable(path, &error)),
     }
 }
 
@@ -337,7 +365,8 @@ fn open_repository(
             Exit::NoRepository,
             format!("`{}` is no git repository", show(root)),
             format!("Make it one with `autosync init {}`.", show(root)),
-        )),
+        )
+        .of(Code::NoRepository)),
         Err(error) => Err(git_complaint(error)),
     }
 }
@@ -398,7 +427,8 @@ pub(super) fn not_alone(error: LockError, root: &Path) -> Complaint {
             Exit::AlreadyRunning,
             format!("{} cares for `{}` already", held.who(), show(root)),
             "Ask it with `autosync sync`, or stop it with `autosync stop`.",
-        ),
+        )
+        .of(Code::InUse),
         error @ LockError::Io { .. } => Complaint::from(error),
     }
 }
@@ -466,7 +496,8 @@ fn resolve_remote(git: &Git, asked: String) -> Result<String, Complaint> {
                 "Give a URL, the name of a remote of the folder, or a path: `./{}`.",
                 escape(asked.as_bytes())
             ),
-        )),
+        )
+        .of(Code::HubMissing)),
     }
 }
 

@@ -17,12 +17,18 @@ impl Agent {
             Ok(found) => found,
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
+        if let [id] = found[..]
+            && let Some(away) = self.away.get(&id)
+        {
+            let refusal = in_the_way(away.trouble().clone());
+            return drop(reply.send(Err(refusal)));
+        }
         let ([id], Some(folder)) = (
             &found[..],
             found.first().and_then(|id| self.folders.get_mut(id)),
         ) else {
-            let known = self.folders.values();
-            let known = known.map(|folder| folder.config.name.clone()).collect();
+            let known = self.configs();
+            let known = known.map(|(_, config)| config.name.clone()).collect();
             return drop(reply.send(Err(Refusal::WhichFolder { known })));
         };
         let ticket = self.next_ticket;

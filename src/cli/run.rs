@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::out::{complain, say};
 use super::scene::Scene;
+use crate::agent::away::Absent;
 use crate::agent::prepare::{Ready, Wish, next_host_line, prepare};
 use crate::agent::{Agent, Prepared, Reload};
 use crate::config::Settings;
@@ -48,7 +49,10 @@ pub(super) fn run(args: &RunArgs, scene: &Scene) -> anyhow::Result<Exit> {
         keep_lost: true,
         ..Wish::default()
     };
-    let folders = ready(&settings, scene, &wish, true)?;
+    let folders = ready(&settings, scene, &wish, given, true)?;
+    if let Some(complaint) = none_to_wait_for(&folders) {
+        return Err(complaint.into());
+    }
     let runtime = scene.paths.runtime(&settings.host);
     private_dir(&runtime).map_err(Complaint::from)?;
     let socket = settings.control.socket.clone();
@@ -87,7 +91,12 @@ pub(super) fn run(args: &RunArgs, scene: &Scene) -> anyhow::Result<Exit> {
         let reload: Reload = Box::new(move || {
             let read = || -> anyhow::Result<(Settings, Vec<Prepared>)> {
                 let settings = again.settings_for(&dirs)?;
-                let folders = ready(&settings, &again, &wish, false)?;
+                let folders = ready(&settings, &again, &wish, given, false)?;
+                // What is no disk that is away is a mistake, and then the old configuration is better.
+                let mut absent = folders.iter().filter_map(|(_, it)| it.as_ref().err());
+                if let Some(wrong) = absent.find(|absent| !absent.may_return()) {
+                    return Err(wrong.clone().into_complaint().into());
+                }
                 Ok((settings, folders))
             };
             match read() {
@@ -99,7 +108,7 @@ pub(super) fn run(args: &RunArgs, scene: &Scene) -> anyhow::Result<Exit> {
                 }
             }
         });
-        let agent = Agent::new(settings, runtime, folders)?;
+        let agent = Agent::new(settings, scene.paths.clone(), runtime, folders)?;
         agent.run(Some(door), stop, hangups, reload).await;
         listener.abort();
         anyhow::Ok(exit.get())
@@ -108,22 +117,41 @@ pub(super) fn run(args: &RunArgs, scene: &Scene) -> anyhow::Result<Exit> {
     exit
 }
 
-/// Makes every folder ready, and says what was made.
+/// Makes every folder ready, and says what was made. Of those that somebody `gave` each has to be
+/// there; of those of the configuration some may be away.
 fn ready(
     settings: &Settings,
     scene: &Scene,
     wish: &Wish,
+    given: bool,
     aloud: bool,
 ) -> anyhow::Result<Vec<Prepared>> {
     let mut folders = Vec::new();
     for folder in &settings.folders {
-        let ready = prepare(folder, settings, &scene.paths, wish)?;
-        if aloud {
-            introduce(&ready)?;
-        }
-        folders.push((folder.clone(), ready.settings));
+        let found = match prepare(folder, settings, &scene.paths, wish) {
+            Ok(ready) => {
+                if aloud {
+                    introduce(&ready)?;
+                }
+                Ok(ready.settings)
+            }
+            Err(complaint) if given => return Err(complaint.into()),
+            Err(complaint) => Err(Absent::new(folder, &scene.paths, complaint)),
+        };
+        folders.push((folder.clone(), found));
     }
     Ok(folders)
+}
+
+/// Returns what to end with if no folder is there and none is worth waiting for.
+fn none_to_wait_for(folders: &[Prepared]) -> Option<Complaint> {
+    let absent: Vec<&Absent> = folders
+        .iter()
+        .filter_map(|(_, found)| found.as_ref().err())
+        .collect();
+    let none = absent.len() == folders.len() && !absent.iter().any(|absent| absent.may_return());
+    let first = absent.first().filter(|_| none)?;
+    Some((*first).clone().into_complaint())
 }
 
 /// Says where a folder is and how the next computer gets it.

@@ -446,6 +446,8 @@ pub enum Code {
     Mounted,
     /// The repository is not there.
     NoRepository,
+    /// Another agent or command cares for the folder.
+    InUse,
     /// The repository is damaged.
     Damaged,
     /// Too little space.

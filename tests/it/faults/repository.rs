@@ -5,8 +5,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Told, held, host, pair, well};
-use crate::support::host::Host;
+use autosync::engine::status::State;
+use rustix::process::Signal;
+
+use super::{AT_ONCE, Told, held, host, pair, well};
+use crate::support::host::{Host, PATIENCE};
 
 /// Returns the file of a loose object.
 fn loose(host: &Host, id: &str) -> PathBuf {
@@ -147,6 +150,107 @@ fn a_pack_that_was_cut_off_stops_the_push_and_an_index_that_was_is_the_users() {
             .count(),
         60
     );
+}
+
+/// Writes a configuration with these folders.
+fn folders(host: &Host, names: &[&str]) {
+    let entry = |name: &&str| format!("[[folder]]\npath = \"~/{name}\"\n");
+    let entries: Vec<String> = names.iter().map(entry).collect();
+    host.sandbox
+        .config(&(AT_ONCE.to_owned() + &entries.concat()));
+}
+
+#[test]
+fn folders_that_are_away_at_the_start_stop_no_other_and_begin_when_they_are_back() {
+    let mut laptop = Host::new("laptop").with_args::<&str>([]);
+    let home = laptop.sandbox.home();
+    let [sync, usb, work] = ["Sync", "usb", "work"].map(|name| home.join(name));
+    folders(&laptop, &["Sync", "usb", "work"]);
+    for dir in [&sync, &usb, &work] {
+        fs::create_dir(dir).unwrap();
+        fs::write(dir.join("a"), "1\n").unwrap();
+        laptop.run(["init", dir.to_str().unwrap()]).ok();
+    }
+    // The one's disk is not mounted, the other's repository is not there.
+    let (disk, git) = (home.join("disk"), home.join("git"));
+    fs::rename(&usb, &disk).unwrap();
+    fs::create_dir(&usb).unwrap();
+    fs::rename(work.join(".git"), &git).unwrap();
+    laptop.start();
+    let stands = |host: &Host| -> Vec<(String, String)> {
+        let all = host.status().folders.into_iter();
+        all.map(|it| (it.name, it.code)).collect()
+    };
+    let list = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+        let owned = |(name, code): &(&str, &str)| ((*name).to_owned(), (*code).to_owned());
+        all.iter().map(owned).collect()
+    };
+    let away = list(&[
+        ("Sync", "ok"),
+        ("usb", "root-missing"),
+        ("work", "no-repository"),
+    ]);
+    assert_eq!(stands(&laptop), away);
+    for status in &laptop.status().folders[1..] {
+        assert_eq!(status.state, State::Held);
+        assert!(!status.message.is_empty(), "{status:#?}");
+        assert!(status.hint.contains("put it back"), "{status:#?}");
+        assert!(status.hint.contains("by itself"), "{status:#?}");
+    }
+    let on_hub = |name: &str| {
+        let hub = laptop.sandbox.paths().hubs().join(format!("{name}.git"));
+        let mut command = laptop.sandbox.command("git");
+        let out = command.args(["show", "main:a"]).current_dir(hub).output();
+        String::from_utf8(out.unwrap().stdout).unwrap()
+    };
+    laptop.write("a", "2\n");
+    laptop.until("the rest goes on", |_| on_hub("Sync") == "2\n");
+    assert_eq!(laptop.run(["status"]).code, Some(3));
+    let refused = laptop.run(["approve", "usb"]).fails(1);
+    assert!(refused.contains("mount it"), "{refused}");
+    for _ in 0..2 {
+        laptop.run(["sync"]).ok();
+    }
+    let times = |words: &str| laptop.log().matches(words).count();
+    assert_eq!(times("/usb` is not there"), 1, "{}", laptop.log());
+    assert_eq!(times("/work` is not there"), 1, "{}", laptop.log());
+    assert_eq!(fs::read_dir(&usb).unwrap().count(), 0, "nothing is made");
+    assert!(!work.join(".git").exists(), "nothing is made");
+
+    // Both come back, and nobody has to say so.
+    fs::remove_dir(&usb).unwrap();
+    fs::write(disk.join("a"), "on the disk\n").unwrap();
+    fs::rename(&disk, &usb).unwrap();
+    fs::write(work.join("a"), "at work\n").unwrap();
+    fs::rename(&git, work.join(".git")).unwrap();
+    laptop.until("they are synced", |_| {
+        (on_hub("usb"), on_hub("work")) == ("on the disk\n".into(), "at work\n".into())
+    });
+    let well = list(&[("Sync", "ok"), ("usb", "ok"), ("work", "ok")]);
+    laptop.until("all are well", |host| stands(host) == well);
+
+    // A configuration that is read again keeps what runs, and waits for what does not.
+    laptop.run(["stop"]).ok();
+    assert_eq!(laptop.ended(PATIENCE), 0);
+    folders(&laptop, &["usb"]);
+    fs::rename(&usb, &disk).unwrap();
+    laptop.start();
+    let waits = list(&[("usb", "root-missing")]);
+    assert_eq!(stands(&laptop), waits, "alone it is waited for as well");
+    folders(&laptop, &["usb", "Sync"]);
+    laptop.signal(Signal::HUP);
+    let both = list(&[("usb", "root-missing"), ("Sync", "ok")]);
+    laptop.until("the other is there", |host| stands(host) == both);
+    fs::rename(&disk, &usb).unwrap();
+    let both = list(&[("usb", "ok"), ("Sync", "ok")]);
+    laptop.until("it is back", |host| stands(host) == both);
+    laptop.run(["stop"]).ok();
+    assert_eq!(laptop.ended(PATIENCE), 0);
+
+    // What never was there is a mistake in the configuration.
+    folders(&laptop, &["nowhere"]);
+    let said = laptop.run(["run"]).fails(10);
+    assert!(said.contains("nowhere` does not exist"), "{said}");
 }
 
 #[test]
