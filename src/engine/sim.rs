@@ -45,6 +45,9 @@ use plan::{Op, Plan, Strike, Turn};
 /// What the hosts are called.
 const HOSTS: [&str; 4] = ["laptop", "server", "phone", "desk"];
 
+/// A year, in seconds.
+const YEAR: u64 = 365 * 24 * 3_600;
+
 /// So long a machine sleeps, by its own clock.
 const SLEEP: Duration = Duration::from_secs(7 * 24 * 3_600);
 
@@ -141,6 +144,14 @@ impl World {
             trace: None,
             shared: Shared::new(plan.seed, mutant),
         };
+        if plan.wrong_clocks {
+            for (number, host) in world.hosts.iter_mut().enumerate() {
+                let years = number as u64 * 10;
+                host.ahead = Moment::from_millis(years * YEAR * 1_000);
+                let off = i64::try_from(years * YEAR).unwrap_or(0);
+                host.skew = if number % 2 == 0 { off } else { -off };
+            }
+        }
         world
             .strikes
             .sort_by_key(|strike| std::cmp::Reverse(strike.step));

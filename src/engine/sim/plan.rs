@@ -113,6 +113,9 @@ pub(super) struct Plan {
     pub(super) prompt: bool,
     /// Whether users are asked what their commits are about, and answer.
     pub(super) words: bool,
+    /// Whether the hosts' clocks are years off.
+    #[serde(default)]
+    pub(super) wrong_clocks: bool,
     pub(super) turns: Vec<Turn>,
     pub(super) strikes: Vec<Strike>,
 }
@@ -161,7 +164,11 @@ pub(super) fn plan(turns: usize) -> impl Strategy<Value = Plan> {
     let lossy = prop_oneof![3 => Just(0_u64), 2 => Just(30), 1 => Just(100)];
     let late = prop_oneof![3 => Just(400_u64), 1 => Just(20_000)];
     let hosts = prop_oneof![4 => Just(2_usize), 3 => Just(3), 1 => Just(4)];
-    let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
+    let flags = (
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.25),
+    );
     let turns = prop::collection::vec(turn(), 1..turns);
     let strikes = prop::collection::vec(strike(), 0..4);
     (
@@ -175,7 +182,8 @@ pub(super) fn plan(turns: usize) -> impl Strategy<Value = Plan> {
         strikes,
     )
         .prop_map(
-            |(seed, hosts, writers, lossy, late, (prompt, words), mut turns, mut strikes)| {
+            |(seed, hosts, writers, lossy, late, flags, mut turns, mut strikes)| {
+                let (prompt, words, wrong_clocks) = flags;
                 let writers = writers.min(hosts);
                 for turn in &mut turns {
                     turn.host %= writers;
@@ -191,6 +199,7 @@ pub(super) fn plan(turns: usize) -> impl Strategy<Value = Plan> {
                     late,
                     prompt,
                     words,
+                    wrong_clocks,
                     turns,
                     strikes,
                 }
