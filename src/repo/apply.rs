@@ -649,7 +649,8 @@ pub fn held(bases: &Bases) -> Vec<Held> {
             Code::MassDelete,
             waiting,
             format!("{many} files were deleted elsewhere"),
-            "Run `autosync approve` to delete them here too, or restore them there.",
+            "Run `autosync approve` to delete them here too; else, in the folder, \
+             `autosync restore .` brings them back on all your computers.",
         ),
         group(
             Code::Filter,

@@ -373,8 +373,8 @@ impl Folder {
                 paths: self.held_deletes.iter().take(20).cloned().collect(),
                 more: self.held_deletes.len().saturating_sub(20),
                 message: self.mass_delete_words(),
-                hint: "If that was meant, run `autosync approve`; else put them back with \
-                       `git checkout -- .`"
+                hint: "If that was meant, run `autosync approve`; else, in the folder, \
+                       `autosync undo` brings them back."
                     .to_owned(),
             });
         }

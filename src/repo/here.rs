@@ -138,6 +138,7 @@ impl Folder {
             before: tip,
             after: tip,
             here,
+            stood: None,
             undoes,
         })
     }

@@ -13,8 +13,10 @@
 //! 4. It is a help for people. Nothing about content is decided by it, and a log that cannot be
 //!    read begins anew.
 
+use super::bases::Why;
 use super::folder::Folder;
 use super::operation::{Kind, Operation, differences, read, write};
+use super::restore::with;
 use super::{Place, RepoError, message};
 use crate::clock;
 use crate::engine::action::Job;
@@ -22,13 +24,16 @@ use crate::engine::event::{Described, Event};
 use crate::fault;
 use crate::git::objects::Commit;
 use crate::git::refs;
-use crate::git::tree::Difference;
+use crate::git::tree::{Difference, Edits};
 use crate::names::ObjectId;
 
 /// The newest operation.
 pub const LOG: &str = "refs/worktree/autosync/log";
 /// The newest operation of the chain before.
 pub const LOG_BEFORE: &str = "refs/worktree/autosync/log-before";
+
+/// What removals that waited for a person take, while they are let through.
+const APPROVING: &str = "refs/worktree/autosync/approving";
 
 /// So long an operation is kept at least, in seconds.
 const KEEP: i64 = 30 * 24 * 3600;
@@ -44,6 +49,7 @@ pub(super) struct New {
     pub(super) before: Option<ObjectId>,
     pub(super) after: Option<ObjectId>,
     pub(super) here: Option<ObjectId>,
+    pub(super) stood: Option<ObjectId>,
     pub(super) undoes: Option<u64>,
 }
 
@@ -72,6 +78,11 @@ impl Folder {
         if moves {
             self.note_now();
         }
+        if let Job::Apply { approved: true, .. } = job
+            && let Err(error) = self.note_approving()
+        {
+            tracing::info!(%error, "what is approved was not written down");
+        }
     }
 
     /// Notes what moved the branch until now.
@@ -92,6 +103,7 @@ impl Folder {
             if let Err(error) = self.note_lost_here() {
                 tracing::info!(%error, "what is only here was not written down");
             }
+            self.note_approved();
         } else if let Event::Snapshotted(outcome) = outcome
             && outcome.tip.is_some()
             && outcome.blocked.is_none()
@@ -102,6 +114,7 @@ impl Folder {
             && !applied.unfinished
         {
             self.note_tip(applied.tip, &Hint::Received(applied.host.clone()));
+            self.note_approved();
         } else if let Event::Described(Described::Reworded { from, to }) = outcome {
             let (from, to) = (*from, *to);
             self.note_tip(Some(to), &Hint::Reworded { from, to });
@@ -117,6 +130,66 @@ impl Folder {
             // The next one finds what is missing.
             tracing::info!(%error, "an operation was not written down");
         }
+    }
+
+    /// Keeps what removals that waited are about to take, so that their operation is found after a
+    /// kill, too: they move no branch.
+    fn note_approving(&self) -> Result<(), RepoError> {
+        let waiting = self.waiting_removals(None);
+        let place = &self.place;
+        let tip = refs::read(&place.git, &place.objects, &place.branch_ref())?;
+        let (Some(tip), false) = (tip, waiting.is_empty()) else {
+            return Ok(());
+        };
+        let (stood, _) = with(place, (tip, place.objects.commit(tip)?.tree), &waiting)?;
+        refs::set(&place.git, &place.objects, APPROVING, Some(stood))?;
+        fault::at("O4.approving");
+        Ok(())
+    }
+
+    /// Writes down which removals that waited went.
+    fn note_approved(&mut self) {
+        if let Err(error) = self.try_note_approved() {
+            tracing::info!(%error, "an approval was not written down");
+        }
+    }
+
+    fn try_note_approved(&mut self) -> Result<(), RepoError> {
+        let place = &self.place;
+        let Some(stood) = refs::read(&place.git, &place.objects, APPROVING)? else {
+            return Ok(());
+        };
+        let tip = refs::read(&place.git, &place.objects, &place.branch_ref())?;
+        if let Some(tip) = tip {
+            let waited = differences(
+                place,
+                place.objects.commit(stood)?.parents.first().copied(),
+                Some(stood),
+            )?;
+            let tree = place.objects.commit(tip)?.tree;
+            let mut went = Edits::new();
+            for Difference { path, new, .. } in waited {
+                let base = self.bases.get(&path).map(|base| &base.why);
+                let stays = matches!(base, Some(Why::RemovalWaits | Why::Kept));
+                if !stays && place.objects.entry(tree, &path)?.is_none() {
+                    went.insert(path, new);
+                }
+            }
+            if !went.is_empty() {
+                let (stood, tree) = with(place, (tip, tree), &went)?;
+                let known = newest(place, &mut self.history).and_then(|(_, it)| it.stood);
+                // Not once more if it was killed before the reference went.
+                if known.is_none() || place.tree_of(known)? != Some(tree) {
+                    let words =
+                        format!("let through a delete of {} that came in", files(went.len()));
+                    let mut made = new(place, Kind::Approval, words, Some(tip), Some(tip));
+                    made.stood = Some(stood);
+                    append(place, &mut self.history, made)?;
+                }
+            }
+        }
+        fault::at("O5.approved");
+        Ok(refs::set(&place.git, &place.objects, APPROVING, None)?)
     }
 
     /// Writes down an operation that did not move the branch.
@@ -202,6 +275,7 @@ fn new(
         before,
         after,
         here: None,
+        stood: None,
         undoes: None,
     }
 }
@@ -419,6 +493,7 @@ fn append(place: &Place, history: &mut History, new: New) -> Result<(), RepoErro
         before: new.before,
         after: new.after,
         here: new.here,
+        stood: new.stood,
         undoes: new.undoes,
         seconds,
         offset,

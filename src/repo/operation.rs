@@ -80,6 +80,9 @@ pub struct Operation {
     pub after: Option<ObjectId>,
     /// What the disk was to have after it, where that was for this host alone.
     pub here: Option<ObjectId>,
+    /// What stood on the disk before it, where that was more than the branch had: removals that
+    /// came in and waited for a person.
+    pub(super) stood: Option<ObjectId>,
     /// The number of the operation that it takes back.
     pub undoes: Option<u64>,
     /// When, in seconds since 1970.
@@ -116,6 +119,7 @@ fn parse(commit: &Commit) -> Option<Operation> {
         before: object("Autosync-Before")?,
         after: object("Autosync-After")?,
         here: object("Autosync-Here").flatten(),
+        stood: object("Autosync-Stood").flatten(),
         undoes: trailer("Autosync-Undoes").and_then(|text| text.parse().ok()),
         seconds: commit.seconds,
         offset: commit.offset,
@@ -163,6 +167,11 @@ impl Iterator for Operations<'_> {
 }
 
 impl Operation {
+    /// Returns the commit that an undo goes back to; `None` for nothing.
+    pub(super) fn old(&self) -> Option<ObjectId> {
+        self.stood.or(self.before)
+    }
+
     /// Returns whether it changed the tree, or what stands below `path` of it.
     pub fn touches(&self, place: &Place, path: Option<&RepoPath>) -> Result<bool, RepoError> {
         let (old, new) = match self.here {
@@ -170,7 +179,7 @@ impl Operation {
                 let before = here::from(place, here)?;
                 (place.tree_of(before)?, place.tree_of(Some(here))?)
             }
-            None => (place.tree_of(self.before)?, place.tree_of(self.after)?),
+            None => (place.tree_of(self.old())?, place.tree_of(self.after)?),
         };
         let Some(path) = path else {
             let empty = |tree: Option<ObjectId>| {
@@ -197,7 +206,7 @@ impl Operation {
                 let before = here::from(place, here)?;
                 differences(place, before, Some(here))?
             }
-            None => differences(place, self.before, self.after)?,
+            None => differences(place, self.old(), self.after)?,
         };
         Ok((message::first_paths(&found, limit), found.len()))
     }
@@ -232,6 +241,7 @@ pub(super) fn write(place: &Place, operation: &Operation) -> Result<ObjectId, Re
         operation.previous,
         operation.here,
         from.flatten(),
+        operation.stood,
         operation.after,
         operation.before,
     ];
@@ -257,9 +267,12 @@ pub(super) fn write(place: &Place, operation: &Operation) -> Result<ObjectId, Re
     let here = operation
         .here
         .map(|here| format!("Autosync-Here: {here}\n"));
+    let stood = operation
+        .stood
+        .map(|stood| format!("Autosync-Stood: {stood}\n"));
     let undoes = operation.undoes;
     let undoes = undoes.map(|number| format!("Autosync-Undoes: {number}\n"));
-    text.extend(here.into_iter().chain(undoes));
+    text.extend(here.into_iter().chain(stood).chain(undoes));
     let when = (operation.seconds, operation.offset);
     Ok(objects.write_commit(tree, &parents, &place.identity()?, when, &text)?)
 }

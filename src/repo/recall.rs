@@ -421,6 +421,8 @@ fn to_redo(place: &Place, bases: &Bases) -> Result<Operation, RepoError> {
 fn is_called(operation: &Operation, asked: &str) -> bool {
     let number = asked.strip_prefix('#').unwrap_or(asked);
     let by_commit = asked.len() >= 7
+        // Others leave the branch as it is, and are not what made its commit.
+        && operation.before != operation.after
         && asked.bytes().all(|byte| byte.is_ascii_hexdigit())
         && operation
             .after
@@ -444,9 +446,9 @@ fn take_back(
     let trees = Trees {
         base: tree_of(operation.after)?,
         hub: ours,
-        local: tree_of(operation.before)?,
+        local: tree_of(operation.old())?,
     };
-    let sides = [tip, operation.before.unwrap_or(tip)];
+    let sides = [tip, operation.old().unwrap_or(tip)];
     let merged = merge::merge_trees(place, trees, three_way::Base::Given, sides, Prefer::Hub)?;
     Ok(goal_of(operation, merged.tree, merged.copies))
 }

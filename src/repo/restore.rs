@@ -2,6 +2,7 @@
 //!
 //! Absent: any change. What is found here is brought back as every recall is.
 
+use super::bases::Why;
 use super::folder::Folder;
 use super::operation::{self, Kind};
 use super::recall::{Goal, none, nothing};
@@ -33,9 +34,17 @@ impl Folder {
     ) -> Result<Goal, RepoError> {
         let place = &self.place;
         let shown = path.map_or_else(|| "everything".to_owned(), ToString::to_string);
-        if at.is_none() && self.missing(path).next().is_some() {
-            let words = format!("restore {shown}: what was deleted and is not committed");
-            return Ok(goal(words, ours, tip, String::new()));
+        if at.is_none() {
+            let waiting = self.waiting_removals(path);
+            if !waiting.is_empty() {
+                let words = format!("restore {shown}: what was deleted elsewhere and waits");
+                let (commit, tree) = with(place, (tip, ours), &waiting)?;
+                return Ok(goal(words, tree, commit, String::new()));
+            }
+            if self.missing(path).next().is_some() {
+                let words = format!("restore {shown}: what was deleted and is not committed");
+                return Ok(goal(words, ours, tip, String::new()));
+            }
         }
         let version = match at {
             Some(At::Commit(text)) => of_commit(place, text, path)?,
@@ -57,6 +66,31 @@ impl Folder {
             move |it: &&RepoPath| path.is_none_or(|path| *it == path || it.is_within(path));
         self.held_deletes.iter().filter(is_meant)
     }
+
+    /// Returns what was deleted elsewhere, still stands here until a person approves, and lies at a
+    /// path or below it.
+    pub(super) fn waiting_removals(&self, path: Option<&RepoPath>) -> Edits {
+        let is_meant = |it: &RepoPath| path.is_none_or(|path| it == path || it.is_within(path));
+        self.bases
+            .iter()
+            .filter(|(path, base)| base.why == Why::RemovalWaits && is_meant(path))
+            .map(|(path, base)| (path.clone(), base.have))
+            .collect()
+    }
+}
+
+/// Returns a commit, in nobody's history, of the tree `ours` with these entries, and its tree.
+pub(super) fn with(
+    place: &Place,
+    (tip, ours): (ObjectId, ObjectId),
+    entries: &Edits,
+) -> Result<(ObjectId, ObjectId), RepoError> {
+    let tree = three_way::build(place, ours, entries)?;
+    let text = "with what was deleted elsewhere\n";
+    let when = clock::wall_seconds_and_offset();
+    let who = place.identity()?;
+    let commit = place.objects.write_commit(tree, &[tip], &who, when, text)?;
+    Ok((commit, tree))
 }
 
 fn goal(words: String, tree: ObjectId, from: ObjectId, when: String) -> Goal {

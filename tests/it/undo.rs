@@ -10,6 +10,8 @@ use crate::pair;
 use crate::support::host::{Host, Pair};
 use crate::support::{PROGRAM, Ran, ended};
 
+mod approved;
+mod held;
 mod here;
 mod kills;
 mod log;
