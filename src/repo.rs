@@ -90,6 +90,7 @@ mod taken_out;
 mod three_way;
 mod verdict;
 pub mod verify;
+pub mod versions;
 mod waits;
 
 /// For how long git's word on who commits is taken for true.

@@ -28,7 +28,7 @@ pub(super) struct RecallArgs {
     /// In this folder: its name in `autosync status`, or its path; else the one around the current
     /// directory, or the only one
     #[arg(long, value_name = "FOLDER")]
-    folder: Option<String>,
+    pub(super) folder: Option<String>,
     /// Only on this computer; the others keep what they have
     ///
     /// The files here then differ from what the folder has on purpose, and `autosync status` lists
@@ -47,7 +47,7 @@ pub(super) struct RecallArgs {
     approve: bool,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// A path that is in the folder.
     #[arg(skip)]
     pub(super) near: Option<PathBuf>,

@@ -111,6 +111,23 @@ pub struct Answer {
     pub kept: Vec<String>,
 }
 
+/// A version of a path as it is listed. Its form is kept from version to version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VersionListed {
+    /// When it came, RFC 3339.
+    pub at: String,
+    /// The commit that has it, as `--at` takes it; none for what is held back.
+    pub commit: Option<String>,
+    /// What the commit says, or why it is in none.
+    pub what: String,
+    /// Whether that is how it is now.
+    pub is_now: bool,
+    /// Whether there is nothing: it was deleted.
+    pub is_deleted: bool,
+    /// Whether it only lies among the files that made room.
+    pub displaced: bool,
+}
+
 /// What came of a recall.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recalled {

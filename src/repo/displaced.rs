@@ -33,7 +33,7 @@ use crate::engine::timer::Moment;
 use crate::git::objects::Kind as ObjectKind;
 use crate::git::tree::{EXECUTABLE, Entry, FILE, SYMLINK};
 use crate::git::{self, GitError};
-use crate::names::secret::LOOK;
+use crate::names::secret::{LOOK, Secret};
 use crate::names::{ObjectId, RepoPath};
 use crate::process;
 
@@ -265,6 +265,75 @@ pub fn still_open(place: &Place) -> Result<Vec<(RepoPath, PathBuf)>, RepoError> 
     Ok(found)
 }
 
+/// A file that lies here, as a version of its path.
+pub(super) struct Lying {
+    /// When it was written to last, in seconds since 1970.
+    pub(super) seconds: i64,
+    /// The commit that it was displaced from.
+    pub(super) base: ObjectId,
+    file: Kept,
+    slot: PathBuf,
+    seen: Seen,
+}
+
+/// Returns the versions of a path that lie here alone and that nobody is writing to, newest first.
+pub(super) fn lying(place: &Place, path: &RepoPath) -> Result<Vec<Lying>, RepoError> {
+    let mut found = Vec::new();
+    for area in Area::all(place) {
+        let dir = area.displaced();
+        for number in numbers(&dir)? {
+            let Some(store) = read(&dir.join(number.to_string()))? else {
+                continue;
+            };
+            for file in store.files.into_iter().filter(|file| file.path == *path) {
+                let slot = store.dir.join(slot(file.number));
+                let Ok(dir) = disk::open_directory(&store.dir) else {
+                    // It was dropped meanwhile.
+                    continue;
+                };
+                let failed = |error| RepoError::io(&slot, error);
+                let name = self::slot(file.number);
+                let Some(seen) = disk::look(&dir, &name).map_err(failed)? else {
+                    continue;
+                };
+                let untouched = seen.size == file.size && seen.modified == file.modified;
+                if untouched && file.left.writer == Writer::No {
+                    // The commit that it was displaced from has it.
+                    continue;
+                }
+                if matches!(seen.kind, Kind::File | Kind::Symlink) && !open::open_for_writing(&slot)
+                {
+                    found.push(Lying {
+                        seconds: i64::try_from(seen.modified.div_euclid(1_000_000_000))
+                            .unwrap_or_default(),
+                        base: file.left.base,
+                        file,
+                        slot,
+                        seen,
+                    });
+                }
+            }
+        }
+    }
+    found.sort_by_key(|it| std::cmp::Reverse(it.seconds));
+    Ok(found)
+}
+
+impl Lying {
+    /// Stores it as git would and returns what it is; or which secret it is that nobody let through.
+    pub(super) fn store(&self, place: &Place) -> Result<Result<Entry, Secret>, RepoError> {
+        if let Some(secret) = became_secret(place, &self.file, &self.slot)? {
+            return Ok(Err(secret));
+        }
+        Ok(Ok(store_blob(
+            place,
+            &self.file.path,
+            &self.slot,
+            &self.seen,
+        )?))
+    }
+}
+
 /// Returns how long everything stays at least; the tests ask for less.
 fn grace() -> Duration {
     let asked = crate::fault::asked("AUTOSYNC_GRACE").and_then(|text| text.parse().ok());
@@ -312,7 +381,7 @@ fn sweep(
                     == Some(file.left.bytes);
             if !right {
                 settled = false;
-                if became_secret(place, file, &store.dir.join(&name))? {
+                if became_secret(place, file, &store.dir.join(&name))?.is_some() {
                     // Its bytes stay here, and nowhere else.
                     tracing::debug!(path = %file.path, "a displaced file became a secret");
                     continue;
@@ -338,14 +407,15 @@ fn sweep(
     Ok(())
 }
 
-/// Returns whether what was written to a file after it had left the tree makes a secret of it.
-fn became_secret(place: &Place, file: &Kept, slot: &Path) -> Result<bool, RepoError> {
+/// Returns what secret it is if what was written to a file after it had left the tree makes one of
+/// it.
+fn became_secret(place: &Place, file: &Kept, slot: &Path) -> Result<Option<Secret>, RepoError> {
     let head = stable::first_bytes(slot, LOOK as u64).map_err(|e| RepoError::io(slot, e))?;
     let before = match place.tree_of(Some(file.left.base))? {
         Some(tree) => place.objects.entry(tree, &file.path)?,
         None => None,
     };
-    Ok(secrets::unasked(place, &file.path, &head, before)?.is_some())
+    secrets::unasked(place, &file.path, &head, before)
 }
 
 fn is_written(dir: &std::os::fd::OwnedFd, name: &OsStr, seen: &Seen, age: Duration) -> bool {

@@ -104,6 +104,11 @@ pub(super) fn read(place: &Place, id: ObjectId) -> Result<Operation, RepoError> 
     })
 }
 
+/// Returns whether a commit is an operation.
+pub(super) fn is_one(commit: &Commit) -> bool {
+    !commit.trailers("Autosync-Operation").is_empty()
+}
+
 fn parse(commit: &Commit) -> Option<Operation> {
     let trailer = |key: &str| commit.trailers(key).pop();
     let object = |key: &str| match trailer(key)?.as_str() {

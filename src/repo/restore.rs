@@ -6,23 +6,13 @@ use super::bases::Why;
 use super::folder::Folder;
 use super::operation::{self, Kind};
 use super::recall::{Goal, none, nothing};
-use super::{Place, RepoError, filter, three_way};
+use super::versions::{Found, Version, candidates};
+use super::{Place, RepoError, three_way};
 use crate::clock;
 use crate::engine::recall::{Answer, At};
-use crate::git::refs;
 use crate::git::tree::{self, Edits, Entry};
+use crate::names::secret::Secret;
 use crate::names::{ObjectId, RepoPath, escape};
-
-/// So many commits that changed a path are looked at.
-const LOOKED_AT: usize = 5000;
-
-/// A version of a path.
-struct Version {
-    /// A commit that has it.
-    commit: ObjectId,
-    /// What stands there; `None` is the whole tree that is empty.
-    entry: Option<Entry>,
-}
 
 impl Folder {
     /// Finds the version of a path that is wanted back. `ours` is the tree as it stands.
@@ -137,7 +127,7 @@ fn edits(
 }
 
 /// Returns what a commit has at a path; the whole tree for none.
-fn entry_of(
+pub(super) fn entry_of(
     place: &Place,
     commit: ObjectId,
     path: Option<&RepoPath>,
@@ -228,21 +218,15 @@ fn newest_other(
     ours: ObjectId,
 ) -> Result<Version, RepoError> {
     let mut seen_any = false;
-    // What is in no branch any more comes after what is.
-    for elsewhere in [false, true] {
-        for commit in changed(place, path, tip, elsewhere)? {
-            let parents = place.objects.commit(commit)?.parents;
-            for commit in [commit].into_iter().chain(parents) {
-                // A shallow clone names parents that it does not have.
-                if !place.objects.contains(commit) {
-                    continue;
-                }
-                let entry = entry_of(place, commit, path)?;
-                seen_any |= entry.is_some();
-                if entry.is_some() && !edits_nothing(place, path, ours, entry)? {
-                    return Ok(Version { commit, entry });
-                }
-            }
+    let mut all = candidates(place, path, tip)?;
+    while let Some((_, candidate)) = all.next()? {
+        let version = match candidate.version(place, path)? {
+            Found::Version(version) => version,
+            Found::Secret(secret) => return Err(a_secret(path, secret)),
+        };
+        seen_any |= version.entry.is_some();
+        if version.entry.is_some() && !edits_nothing(place, path, ours, version.entry)? {
+            return Ok(version);
         }
     }
     let Some(path) = path else {
@@ -279,36 +263,13 @@ fn edits_nothing(
     Ok(true)
 }
 
-/// Returns the commits that changed a path, newest first: those of the branch, or of our own
-/// references.
-fn changed(
-    place: &Place,
-    path: Option<&RepoPath>,
-    tip: ObjectId,
-    elsewhere: bool,
-) -> Result<Vec<ObjectId>, RepoError> {
-    let mut args: Vec<std::ffi::OsString> = vec![
-        "--full-history".into(),
-        "--date-order".into(),
-        format!("--max-count={LOOKED_AT}").into(),
-    ];
-    if elsewhere {
-        let ours = refs::list(&place.git, refs::OURS)?;
-        if ours.is_empty() {
-            return Ok(Vec::new());
-        }
-        args.extend(ours.into_iter().map(|(_, id)| id.to_string().into()));
-        args.push(format!("^{tip}").into());
-    } else {
-        args.push(tip.to_string().into());
-    }
-    args.push("--".into());
-    args.extend(path.map(|path| filter::argument(path).to_owned()));
-    let out = place.git.call("rev-list", args, b"")?;
-    let lines = out.split(|byte| *byte == b'\n');
-    let ids = lines.filter(|line| !line.is_empty());
-    Ok(ids
-        .map(ObjectId::from_hex)
-        .collect::<Result<_, _>>()
-        .map_err(crate::git::GitError::from)?)
+/// Says that the version in question is not brought into the history unasked.
+fn a_secret(path: Option<&RepoPath>, secret: Secret) -> RepoError {
+    let path = path.map(ToString::to_string).unwrap_or_default();
+    let words = secret.words();
+    nothing(
+        &format!("the newest other version of `{path}` looks like {words}"),
+        "`autosync allow PATH` lets it through, and `--at` takes an older one; \
+         `autosync restore PATH --list` lists them.",
+    )
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::{alone, copies};
-use crate::pair::Pair;
+use crate::pair::{Host, Pair};
+use crate::support::Sandbox;
 
 #[test]
 fn a_file_comes_back_from_before_its_deletion_and_an_edited_one_as_it_was_before() {
@@ -63,6 +64,20 @@ fn a_directory_comes_back_and_what_came_since_stays() {
     pair.assert_settled("a directory");
 }
 
+/// Commits a version of `a` by plain git, at a time of the past.
+fn commit_by_hand(here: &Host, text: &str, day: &str) {
+    here.write("a", text);
+    let mut command = here.sandbox.command("git");
+    let ran = command
+        .args(["commit", "-q", "-a", "-m", "by hand"])
+        .env("GIT_COMMITTER_DATE", day)
+        .env("GIT_AUTHOR_DATE", day)
+        .current_dir(&here.root)
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+}
+
 #[test]
 fn a_time_is_that_of_the_log_and_before_it_that_of_the_commits() {
     let pair = Pair::new(&[("a", "now\n")]);
@@ -72,16 +87,7 @@ fn a_time_is_that_of_the_log_and_before_it_that_of_the_commits() {
         ("old\n", "2020-05-01T10:00:00Z"),
         ("older\n", "2020-05-03T10:00:00Z"),
     ] {
-        here.write("a", text);
-        let mut command = here.sandbox.command("git");
-        let ran = command
-            .args(["commit", "-q", "-a", "-m", "by hand"])
-            .env("GIT_COMMITTER_DATE", day)
-            .env("GIT_AUTHOR_DATE", day)
-            .current_dir(&here.root)
-            .output()
-            .unwrap();
-        assert!(ran.status.success(), "{ran:?}");
+        commit_by_hand(here, text, day);
     }
     here.git(&["update-ref", "-d", "refs/worktree/autosync/log"]);
     here.write("a", "new\n");
@@ -147,4 +153,112 @@ fn a_file_in_the_way_of_an_edit_that_is_not_committed_loses_nothing() {
         "{stands} {everywhere} {beside:?}"
     );
     here.assert_sound("in the way");
+}
+
+/// A pair whose laptop got another version of `a` while a program went on writing to its old one:
+/// that lies among what was displaced, and nowhere else yet.
+fn written_late(text: &str) -> Pair {
+    let stays = Sandbox::named("laptop").with("AUTOSYNC_GRACE", "86400000");
+    let pair = Pair::of(
+        stays,
+        Sandbox::named("server"),
+        &[("a", "1\n"), ("b", "1\n")],
+    );
+    let (here, there) = (&pair.laptop, &pair.server);
+    there.write("a", "2\n");
+    let _ran = there.once().ok();
+    let _ran = here.once().ok();
+    assert_eq!(here.read("a"), "2\n");
+    let stores = fs::read_dir(here.at(".git/autosync/displaced")).unwrap();
+    let slots = stores.flat_map(|store| fs::read_dir(store.unwrap().path()).unwrap());
+    let slots = slots.map(|slot| slot.unwrap().path());
+    let mut slots: Vec<_> = slots
+        .filter(|slot| slot.file_name().unwrap() != "index")
+        .collect();
+    assert_eq!(slots.len(), 1, "{slots:?}");
+    fs::write(slots.remove(0), text).unwrap();
+    pair
+}
+
+#[test]
+fn what_was_written_to_a_file_that_had_made_room_is_a_version_by_its_time() {
+    let pair = written_late("TOKEN-late\n");
+    let here = &pair.laptop;
+    let list = alone(here, &["restore", "a", "--list"]).ok();
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(lines.len(), 3, "{list}");
+    assert!(
+        lines[0].ends_with("  written to the old file after it was replaced"),
+        "{list}"
+    );
+    assert!(lines[1].ends_with("  server: a (as it is now)"), "{list}");
+    assert!(lines[2].contains("laptop: "), "{list}");
+    let json = alone(here, &["restore", "a", "--list", "--json"]).ok();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json[0]["displaced"], &json[1]["is_now"]),
+        (&true.into(), &true.into())
+    );
+    // It is the newest other version; the one before is there by its commit.
+    let _said = alone(here, &["restore", "a", "-y"]).ok();
+    assert_eq!(here.read("a"), "TOKEN-late\n");
+    let first = lines[2].split("  ").nth(1).unwrap();
+    let _said = alone(here, &["restore", "a", "--at", first, "-y"]).ok();
+    assert_eq!(here.read("a"), "1\n");
+    let late = json[0]["commit"].as_str().unwrap();
+    let _said = alone(here, &["restore", "a", "--at", late, "-y"]).ok();
+    assert_eq!(here.read("a"), "TOKEN-late\n");
+    pair.converge("late");
+    pair.assert_settled("late");
+    assert_eq!(pair.server.read("a"), "TOKEN-late\n");
+}
+
+#[test]
+fn a_late_version_that_is_a_secret_comes_back_only_once_it_is_let_through() {
+    let body = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW\nTOKEN+x/";
+    let key =
+        format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n-----END OPENSSH PRIVATE KEY-----\n");
+    let pair = written_late(&key);
+    let here = &pair.laptop;
+    let list = alone(here, &["restore", "a", "--list"]).ok();
+    let first = list.lines().next().unwrap();
+    assert!(
+        first.contains("  -         it looks like a private "),
+        "{list}"
+    );
+    let said = alone(here, &["restore", "a", "-y"]).fails(1);
+    assert!(
+        said.contains("the newest other version of `a` looks like"),
+        "{said}"
+    );
+    let objects = here.git(&["cat-file", "--batch-all-objects", "--batch-check"]);
+    for line in objects.lines().filter(|line| line.contains(" blob ")) {
+        let blob = here.git(&["cat-file", "blob", line.split(' ').next().unwrap()]);
+        assert!(!blob.contains("TOKEN"), "it became an object");
+    }
+    let _said = alone(here, &["allow", "a"]).ok();
+    let _said = alone(here, &["restore", "a", "-y"]).ok();
+    assert_eq!(here.read("a"), key);
+    pair.converge("allowed");
+    assert_eq!(pair.server.read("a"), key);
+}
+
+#[test]
+fn what_is_in_no_branch_any_more_is_sorted_in_by_time() {
+    let pair = Pair::new(&[("a", "1\n")]);
+    let here = &pair.laptop;
+    commit_by_hand(here, "old\n", "2020-05-01T10:00:00Z");
+    here.write("a", "TOKEN-2\n");
+    let _ran = here.once().ok();
+    // Somebody's git throws it away, so it is only in the log.
+    here.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    commit_by_hand(here, "older\n", "2020-05-03T10:00:00Z");
+    let list = alone(here, &["restore", "a", "--list"]).ok();
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(lines.len(), 4, "{list}");
+    assert!(lines[0].ends_with("  laptop: a"), "{list}");
+    assert!(lines[1].starts_with("2020-05-03 10:00  "), "{list}");
+    assert!(lines[2].starts_with("2020-05-01 10:00  "), "{list}");
+    let _said = alone(here, &["restore", "a", "-y"]).ok();
+    assert_eq!(here.read("a"), "TOKEN-2\n");
 }
