@@ -554,6 +554,7 @@ impl Agent {
                     });
                 drop(reply.send(Ok(conflicts.collect())));
             }
+            Ask::Log { question, reply } => self.list(&question, reply),
             Ask::Sync { folder, reply } => {
                 drop(reply.send(self.request(folder.as_deref(), Request::Sync)));
             }

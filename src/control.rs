@@ -8,6 +8,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/events` | one [`Happening`] per line, as it happens |
 //! | `GET /v1/conflicts` | the conflict copies of every folder |
+//! | `GET /v1/log?folder=&path=&path_hex=&number=20` | the operations, newest first: [`Listed`] |
 //! | `GET /v1/wait?for=idle\|synced&timeout_ms=30000` | [`Status`] once it is so |
 //! | `POST /v1/barrier` `{"folder":?,"timeout_ms":?}` | [`Status`] once everything has settled |
 //! | `POST /v1/sync`, `/v1/resume` `{"folder":?}` | `{}` |
@@ -41,12 +42,12 @@ use tokio::sync::{broadcast, oneshot};
 
 pub use client::{Client, ClientError};
 pub use event::{Happening, What};
-pub use recall::{RecallQuestion, Verb};
+pub use recall::{LogQuestion, RecallQuestion, Verb};
 #[cfg(feature = "faults")]
 pub(crate) use routes::fuzz;
 pub use socket::{BindError, Door, bind, serve};
 
-use crate::engine::recall::{Answer, Recall};
+use crate::engine::recall::{Answer, Listed, Recall};
 use crate::engine::status::{AsideStatus, ConflictStatus, MarkedStatus, Status};
 
 /// How many events a reader of the stream may lag behind before it misses some.
@@ -70,6 +71,13 @@ pub enum Ask {
     Events {
         /// Where the answer goes.
         reply: Reply<broadcast::Receiver<Happening>>,
+    },
+    /// What was done in a folder?
+    Log {
+        /// Which folder, and what of it.
+        question: LogQuestion,
+        /// Where the answer goes.
+        reply: Reply<Vec<Listed>>,
     },
     /// Which conflict copies are there?
     Conflicts {

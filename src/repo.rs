@@ -53,6 +53,7 @@ pub mod journal;
 mod judge;
 mod junk;
 pub mod lane;
+pub mod listing;
 mod markers;
 mod mass;
 pub mod merge;

@@ -2,39 +2,64 @@
 
 use super::Agent;
 use super::folder::lock_folder;
-use crate::control::{Refusal, Reply};
+use crate::control::{LogQuestion, Refusal, Reply};
 use crate::engine::action::{Job, Scope, Trigger};
 use crate::engine::event::{Event, Trouble};
-use crate::engine::recall::{Answer, Recall};
+use crate::engine::recall::{Answer, Listed, Recall};
 use crate::error::{Complaint, Exit};
 use crate::repo;
 use crate::repo::folder::Folder;
+use crate::repo::listing::listing;
 
 impl Agent {
     /// Puts the question to its folder. The engine answers it in any case.
     pub(super) fn recall(&mut self, asked: Option<&str>, recall: Recall, reply: Reply<Answer>) {
-        let found = match self.named(asked) {
-            Ok(found) => found,
+        let id = match self.the_one(asked) {
+            Ok(id) => id,
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
-        if let [id] = found[..]
-            && let Some(away) = self.away.get(&id)
-        {
-            let refusal = in_the_way(away.trouble().clone());
-            return drop(reply.send(Err(refusal)));
-        }
-        let ([id], Some(folder)) = (
-            &found[..],
-            found.first().and_then(|id| self.folders.get_mut(id)),
-        ) else {
-            let known = self.configs();
-            let known = known.map(|(_, config)| config.name.clone()).collect();
-            return drop(reply.send(Err(Refusal::WhichFolder { known })));
+        let Some(folder) = self.folders.get_mut(&id) else {
+            return;
         };
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.recalls.insert(ticket, (*id, reply));
+        self.recalls.insert(ticket, (id, reply));
         folder.handle(Event::RecallAsked { ticket, recall });
+    }
+
+    /// Lists what was done in a folder. It is read beside everything else: nobody waits for it.
+    pub(super) fn list(&self, question: &LogQuestion, reply: Reply<Vec<Listed>>) {
+        let found = question.path().map_err(Refusal::Nonsense);
+        let found = found.and_then(|path| Ok((path, self.the_one(question.folder.as_deref())?)));
+        let (path, id) = match found {
+            Ok(found) => found,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        let Some(folder) = self.folders.get(&id) else {
+            return;
+        };
+        let root = folder.settings.root.clone();
+        let git_dir = folder.settings.git_dir.clone();
+        let number = question.number.unwrap_or(LogQuestion::NUMBER);
+        let read = move || {
+            let listed = listing(&root, git_dir.as_deref(), path.as_ref(), number);
+            drop(reply.send(listed.map_err(|error| in_the_way(error.trouble()))));
+        };
+        // Its end is its answer.
+        drop(tokio::task::spawn_blocking(read));
+    }
+
+    /// Returns the folder that is meant: there must be one only, and it must be there.
+    fn the_one(&self, asked: Option<&str>) -> Result<u64, Refusal> {
+        let [id] = self.named(asked)?[..] else {
+            let known = self.configs();
+            let known = known.map(|(_, config)| config.name.clone()).collect();
+            return Err(Refusal::WhichFolder { known });
+        };
+        match self.away.get(&id) {
+            Some(away) => Err(in_the_way(away.trouble().clone())),
+            None => Ok(id),
+        }
     }
 }
 

@@ -3,20 +3,17 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
 
 use super::out::{Out, say};
 use super::recall::{Located, inside, lexical, locate};
 use super::scene::Scene;
 use super::status::ago;
 use crate::clock;
+use crate::control::LogQuestion;
+use crate::engine::recall::Listed;
 use crate::error::{Complaint, Exit};
-use crate::names::{RepoPath, escape};
-use crate::repo::operation::{self, Operation};
-use crate::repo::{Place, RepoError};
-
-/// The paths of an operation in JSON: the first of them.
-const PATHS: usize = 100;
+use crate::names::RepoPath;
+use crate::repo::listing::listing;
 
 /// List what was done in a folder, newest first
 ///
@@ -37,29 +34,10 @@ pub(super) struct LogArgs {
     json: bool,
 }
 
-/// An operation as it is listed.
-#[derive(Debug, Serialize)]
-struct Line {
-    operation: u64,
-    kind: &'static str,
-    at: String,
-    host: String,
-    what: String,
-    undone: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    undoes: Option<u64>,
-    only_here: bool,
-    commit: Option<String>,
-    before: Option<String>,
-    paths: Vec<String>,
-    more: usize,
-}
-
 pub(super) fn run(args: &LogArgs, scene: &Scene) -> anyhow::Result<Exit> {
     scene.start_quiet_log()?;
     let (located, path) = find(args, scene)?;
-    let lines = read(&located, path.as_ref(), args.number)
-        .map_err(|error| Complaint::from(&error.trouble()))?;
+    let lines = read(scene, &located, path.as_ref(), args.number)?;
     if args.json {
         say(serde_json::to_string_pretty(&lines)?)?;
         return Ok(Exit::Done);
@@ -89,48 +67,23 @@ fn find(args: &LogArgs, scene: &Scene) -> anyhow::Result<(Located, Option<RepoPa
     Ok((located, path))
 }
 
+/// Asks the agent, or reads where none cares for the folder.
 fn read(
-    Located { root, git_dir, .. }: &Located,
+    scene: &Scene,
+    located: &Located,
     path: Option<&RepoPath>,
     number: usize,
-) -> Result<Vec<Line>, RepoError> {
-    let place = Place::to_read(root, git_dir.as_deref())?;
-    let mut all: Vec<Operation> = Vec::new();
-    let mut lines = Vec::new();
-    for operation in operation::operations(&place)? {
-        let operation = operation?;
-        if lines.len() >= number {
-            break;
-        }
-        let undone = operation::taken_back(&all).contains(&operation.number);
-        if path.is_none() || operation.touches(&place, path)? {
-            lines.push(line(&place, &operation, undone)?);
-        }
-        all.push(operation);
+) -> anyhow::Result<Vec<Listed>> {
+    if located.tended {
+        let root = located.root.to_string_lossy().into_owned();
+        let question = LogQuestion::new(Some(root), path, number);
+        return scene.put(async |client| client.log(&question).await);
     }
-    Ok(lines)
+    listing(&located.root, located.git_dir.as_deref(), path, number)
+        .map_err(|error| Complaint::from(&error.trouble()).into())
 }
 
-fn line(place: &Place, operation: &Operation, undone: bool) -> Result<Line, RepoError> {
-    let (paths, count) = operation.paths(place, PATHS)?;
-    let id = |id: Option<crate::names::ObjectId>| id.map(|id| id.to_string());
-    Ok(Line {
-        operation: operation.number,
-        kind: operation.kind.word(),
-        at: operation.at(),
-        host: escape(operation.host.as_bytes()),
-        what: escape(operation.words.as_bytes()),
-        undone,
-        undoes: operation.undoes,
-        only_here: operation.here.is_some(),
-        commit: id(operation.after),
-        before: id(operation.before),
-        more: count.saturating_sub(paths.len()),
-        paths: paths.iter().map(ToString::to_string).collect(),
-    })
-}
-
-fn texts(lines: &[Line], now: i64) -> Vec<String> {
+fn texts(lines: &[Listed], now: i64) -> Vec<String> {
     if lines.is_empty() {
         return vec!["Nothing was done here yet.".into()];
     }

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-use super::{FolderConflicts, Happening, RecallQuestion, Until};
-use crate::engine::recall::{Answer, Recall};
+use super::{FolderConflicts, Happening, LogQuestion, RecallQuestion, Until};
+use crate::engine::recall::{Answer, Listed, Recall};
 use crate::engine::status::Status;
 
 /// An agent answers within this time, or it hangs.
@@ -125,6 +125,12 @@ impl Client {
     /// Returns the conflict copies of every folder.
     pub async fn conflicts(&self) -> Result<Vec<FolderConflicts>, ClientError> {
         self.get("/v1/conflicts", PATIENCE).await
+    }
+
+    /// Returns what was done in a folder, newest first.
+    pub async fn log(&self, question: &LogQuestion) -> Result<Vec<Listed>, ClientError> {
+        let route = format!("/v1/log?{}", question.query());
+        self.get(&route, LONG).await
     }
 
     /// Returns how everything is once it is so. Errors if it is not within `timeout`.

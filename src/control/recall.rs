@@ -1,4 +1,4 @@
-//! The question for something back, as it travels.
+//! The questions for something back and for the log, as they travel.
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,61 @@ pub struct RecallQuestion {
     pub approve: bool,
 }
 
+/// A question for the log of a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogQuestion {
+    /// The folder's name or path; the only one if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// Only what touched this path inside the folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The same in hexadecimal, for a path that is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_hex: Option<String>,
+    /// Only so many; 20 if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<usize>,
+}
+
+impl LogQuestion {
+    /// So many operations are listed if nobody says how many.
+    pub const NUMBER: usize = 20;
+
+    /// Creates the question for this.
+    pub fn new(folder: Option<String>, path: Option<&RepoPath>, number: usize) -> Self {
+        let (path, path_hex) = path.map_or((None, None), written);
+        Self {
+            folder,
+            path,
+            path_hex,
+            number: Some(number),
+        }
+    }
+
+    /// Returns the query of the route.
+    pub fn query(&self) -> String {
+        let number = self.number.map(|number| number.to_string());
+        let parts = [
+            ("folder", &self.folder),
+            ("path", &self.path),
+            ("path_hex", &self.path_hex),
+            ("number", &number),
+        ];
+        let given = parts.iter().filter_map(|(key, value)| {
+            let value = value.as_ref()?;
+            Some(format!("{key}={}", quoted(value)))
+        });
+        given.collect::<Vec<String>>().join("&")
+    }
+
+    /// Returns the path that it is about. Errors in one sentence if that makes no sense.
+    pub fn path(&self) -> Result<Option<RepoPath>, String> {
+        path(self.path.clone(), self.path_hex.as_deref())
+    }
+}
+
 impl RecallQuestion {
     /// Creates the question for this.
     pub fn new(folder: Option<String>, recall: &Recall) -> Self {
@@ -73,10 +128,7 @@ impl RecallQuestion {
                 question.what = Verb::Restore;
                 question.at.clone_from(at);
                 if let Some(path) = path {
-                    match std::str::from_utf8(path.as_bytes()) {
-                        Ok(text) => question.path = Some(text.to_owned()),
-                        Err(_) => question.path_hex = Some(to_hex(path.as_bytes())),
-                    }
+                    (question.path, question.path_hex) = written(path);
                 }
             }
         }
@@ -85,17 +137,7 @@ impl RecallQuestion {
 
     /// Returns the folder and what is wanted. Errors in one sentence if that makes no sense.
     pub fn read(self) -> Result<(Option<String>, Recall), String> {
-        let raw = match (self.path, self.path_hex) {
-            (None, None) => None,
-            (Some(path), None) => Some(path.into_bytes()),
-            (None, Some(hex)) => Some(
-                from_hex(&hex)
-                    .ok_or_else(|| format!("`{}` is no hexadecimal", escape(hex.as_bytes())))?,
-            ),
-            (Some(_), Some(_)) => return Err("`path` and `path_hex` exclude each other".to_owned()),
-        };
-        let path = raw.map(RepoPath::new).transpose();
-        let path = path.map_err(|error| error.to_string())?;
+        let path = path(self.path, self.path_hex.as_deref())?;
         let wanted = match self.what {
             Verb::Undo => Wanted::Undo(self.operation),
             Verb::Redo => Wanted::Redo,
@@ -109,6 +151,43 @@ impl RecallQuestion {
         };
         Ok((self.folder, recall))
     }
+}
+
+/// Returns a text as a query may have it.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.push_str(&to_hex(&[byte]));
+        }
+    }
+    out
+}
+
+/// Returns a path as text or in hexadecimal.
+fn written(path: &RepoPath) -> (Option<String>, Option<String>) {
+    match std::str::from_utf8(path.as_bytes()) {
+        Ok(text) => (Some(text.to_owned()), None),
+        Err(_) => (None, Some(to_hex(path.as_bytes()))),
+    }
+}
+
+/// Reads what [`written`] wrote.
+fn path(text: Option<String>, hex: Option<&str>) -> Result<Option<RepoPath>, String> {
+    let raw = match (text, hex) {
+        (None, None) => None,
+        (Some(path), None) => Some(path.into_bytes()),
+        (None, Some(hex)) => Some(
+            from_hex(hex)
+                .ok_or_else(|| format!("`{}` is no hexadecimal", escape(hex.as_bytes())))?,
+        ),
+        (Some(_), Some(_)) => return Err("`path` and `path_hex` exclude each other".to_owned()),
+    };
+    let path = raw.map(RepoPath::new).transpose();
+    path.map_err(|error| error.to_string())
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -167,6 +246,7 @@ mod tests {
             }
         }
         assert_eq!(from_hex("0"), None);
+        assert_eq!(quoted("/a b&c=\u{e4}%"), "/a%20b%26c%3d%c3%a4%25");
         assert_eq!(from_hex("zz"), None);
     }
 }

@@ -19,9 +19,11 @@ use serde_json::json;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Ask, FolderConflicts, Happening, RecallQuestion, Refusal, Reply, Until, What};
+use super::{
+    Ask, FolderConflicts, Happening, LogQuestion, RecallQuestion, Refusal, Reply, Until, What,
+};
 use crate::clock;
-use crate::engine::recall;
+use crate::engine::recall::{self, Listed};
 use crate::engine::status::Status;
 use crate::names::escape;
 
@@ -79,6 +81,7 @@ pub(super) fn router(asks: mpsc::Sender<Ask>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/events", get(events))
         .route("/v1/conflicts", get(conflicts))
+        .route("/v1/log", get(log))
         .route("/v1/wait", get(wait))
         .route("/v1/barrier", post(barrier))
         .route("/v1/sync", post(sync))
@@ -99,6 +102,16 @@ async fn status(State(asks): Asks) -> Answer<Status> {
 
 async fn conflicts(State(asks): Asks) -> Answer<Vec<FolderConflicts>> {
     ask(&asks, |reply| Ask::Conflicts { reply }).await.map(Json)
+}
+
+async fn log(
+    State(asks): Asks,
+    query: Result<Query<LogQuestion>, QueryRejection>,
+) -> Answer<Vec<Listed>> {
+    let Query(question) = query.map_err(|error| Refusal::Nonsense(error.body_text()))?;
+    ask(&asks, |reply| Ask::Log { question, reply })
+        .await
+        .map(Json)
 }
 
 async fn events(State(asks): Asks) -> Result<Response, Refusal> {

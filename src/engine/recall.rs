@@ -111,6 +111,36 @@ pub struct Answer {
     pub kept: Vec<String>,
 }
 
+/// An operation as it is listed. Its form is kept from version to version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Its number on this host.
+    pub operation: u64,
+    /// What kind, in a word.
+    pub kind: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// The host that it came from.
+    pub host: String,
+    /// What it was, in words.
+    pub what: String,
+    /// Whether it was taken back.
+    pub undone: bool,
+    /// The number of the operation that it takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<u64>,
+    /// Whether it was for this host alone.
+    pub only_here: bool,
+    /// The branch after it.
+    pub commit: Option<String>,
+    /// The branch before it.
+    pub before: Option<String>,
+    /// The paths that it changed: the first of them.
+    pub paths: Vec<String>,
+    /// How many more there are.
+    pub more: usize,
+}
+
 /// A version of a path as it is listed. Its form is kept from version to version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VersionListed {

@@ -8,10 +8,12 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use autosync::control::{
-    self, Ask, BindError, Client, ClientError, EVENTS_KEPT, FolderConflicts, Happening, Refusal,
-    Until, What,
+    self, Ask, BindError, Client, ClientError, EVENTS_KEPT, FolderConflicts, Happening,
+    LogQuestion, Refusal, Until, What,
 };
+use autosync::engine::recall::Listed;
 use autosync::engine::status::{AgentStatus, AsideStatus, ConflictStatus, MarkedStatus, Status};
+use autosync::names::RepoPath;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use tempfile::TempDir;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -172,19 +174,41 @@ async fn answers_come_back_as_they_were_given() {
             now: "/elsewhere/.env".into(),
         }],
     }];
+    let log = vec![Listed {
+        operation: 3,
+        kind: "undo".into(),
+        at: "2026-11-20T10:00:00+01:00".into(),
+        host: "laptop".into(),
+        what: "undo 2: edited a".into(),
+        undone: false,
+        undoes: Some(2),
+        only_here: false,
+        commit: Some("1".repeat(40)),
+        before: None,
+        paths: vec!["a".into()],
+        more: 0,
+    }];
+    let path = RepoPath::new("\u{e4} & b/+".as_bytes()).unwrap();
+    let question = LogQuestion::new(Some("/home/me/Sync %2f".into()), Some(&path), 7);
+    let asked = question.clone();
     let (answers, ()) = tokio::join!(
         async {
             (
                 client.status().await.unwrap(),
                 client.conflicts().await.unwrap(),
+                client.log(&question).await.unwrap(),
                 client.approve(None).await.unwrap(),
                 client.wait(Until::Synced, PATIENCE).await.unwrap(),
                 client.barrier(Some("Sync"), PATIENCE).await.unwrap(),
             )
         },
         async {
-            for _ in 0..5 {
+            for _ in 0..6 {
                 match served.asked().await {
+                    Ask::Log { question, reply } => {
+                        assert_eq!(question, asked);
+                        reply.send(Ok(log.clone())).unwrap();
+                    }
                     Ask::Status { reply } => reply.send(Ok(status())).unwrap(),
                     Ask::Conflicts { reply } => reply.send(Ok(conflicts.clone())).unwrap(),
                     Ask::Approve { folder, reply } => {
@@ -210,7 +234,10 @@ async fn answers_come_back_as_they_were_given() {
         }
     );
     let sync = vec!["Sync".to_owned()];
-    assert_eq!(answers, (status(), conflicts, sync, status(), status()));
+    assert_eq!(
+        answers,
+        (status(), conflicts, log, sync, status(), status())
+    );
     served.end().await;
 }
 
@@ -355,6 +382,11 @@ async fn nonsense_is_refused_in_words_and_never_reaches_the_agent() {
             "bad-request",
         ),
         ("GET /v1/wait HTTP/1.0\r\n\r\n", "400", "bad-request"),
+        (
+            "GET /v1/log?number=many HTTP/1.0\r\n\r\n",
+            "400",
+            "bad-request",
+        ),
         (
             "POST /v1/sync HTTP/1.0\r\nContent-Length: 8\r\n\r\n{\"a\": 1}",
             "400",

@@ -1,7 +1,11 @@
 //! The log itself: what is in it, that it survives, that it is bounded, and that it costs nothing.
 
-use super::{alone, listed, words};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use super::{NO_WINDOWS, alone, listed, run_in, words};
 use crate::pair::Pair;
+use crate::support::host::{self, Host};
 use crate::support::{Sandbox, ended};
 
 #[test]
@@ -228,7 +232,8 @@ fn thousands_of_operations_are_one_reference_and_offer_the_hub_nothing_more() {
         .stdin(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    std::io::Write::write_all(child.stdin.as_mut().unwrap(), stream.as_bytes()).unwrap();
+    let input = child.stdin.as_mut().unwrap();
+    input.write_all(stream.as_bytes()).unwrap();
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
     let many = haves("many");
@@ -239,4 +244,57 @@ fn thousands_of_operations_are_one_reference_and_offer_the_hub_nothing_more() {
         "refs/worktree/autosync/log*",
     ]);
     assert_eq!(refs, "refs/worktree/autosync/log");
+}
+
+/// Asks an agent as a script does.
+fn get(host: &Host, route: &str) -> (String, serde_json::Value) {
+    let mut stream = UnixStream::connect(host.sandbox.paths().control_socket("laptop")).unwrap();
+    write!(stream, "GET {route} HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().to_owned();
+    (status, serde_json::from_str(body).unwrap())
+}
+
+#[test]
+fn an_agent_and_scripts_and_the_repository_itself_say_the_same() {
+    let mut pair = host::Pair::configured(NO_WINDOWS);
+    let here = &mut pair.laptop;
+    for number in 0..25 {
+        here.write("a b", format!("{number}\n"));
+        here.synced();
+    }
+    here.write("\u{e4}", "1\n");
+    here.synced();
+    let json = |host: &Host, args: &[&str]| {
+        let args = [&["log", "--json"], args].concat();
+        let out = run_in(host, &host.folder, &args).ok();
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()
+    };
+    let all: [&[&str]; 4] = [&[], &["-n", "3"], &["a b"], &["\u{e4}"]];
+    let said = all.map(|args| json(here, args));
+    let count = |log: &serde_json::Value| log.as_array().unwrap().len();
+    assert_eq!(said.each_ref().map(count), [20, 3, 20, 1]);
+    for (query, expected) in [
+        ("", &said[0]),
+        ("?number=3", &said[1]),
+        ("?folder=Sync&path=a%20b", &said[2]),
+        ("?path_hex=c3a4", &said[3]),
+    ] {
+        let (status, log) = get(here, &format!("/v1/log{query}"));
+        assert_eq!((status.as_str(), &log), ("200", expected), "{query}");
+    }
+    for (query, status, code) in [
+        ("?folder=Other", "404", "no-such-folder"),
+        ("?path=../x", "400", "bad-request"),
+        ("?path_hex=zz", "400", "bad-request"),
+        ("?colour=red", "400", "bad-request"),
+    ] {
+        let (said, log) = get(here, &format!("/v1/log{query}"));
+        assert_eq!(said, status, "{query}");
+        assert_eq!(log["error"]["code"], code, "{query}");
+    }
+    here.stop();
+    assert_eq!(all.map(|args| json(here, args)), said, "without an agent");
 }
