@@ -26,7 +26,6 @@ use crate::control::{
 use crate::desktop::{Deed, Desktop};
 use crate::engine::action::Tell;
 use crate::engine::event::{Event, Request, RescanWhy, Trouble};
-use crate::engine::recall::Answer;
 use crate::engine::status::{AgentStatus, FolderStatus, Status};
 use crate::error::Complaint;
 use crate::paths::Paths;
@@ -51,6 +50,7 @@ use away::{Absent, Away};
 use folder::{FolderAgent, Wanted};
 use lanes::Said;
 use log::log;
+use recall::Asker;
 use transports::transports;
 
 /// How many watcher reports may wait.
@@ -102,7 +102,7 @@ pub struct Agent {
     since: String,
     next_ticket: u64,
     /// Who wants something back, and in which folder.
-    recalls: BTreeMap<u64, (u64, Reply<Answer>)>,
+    recalls: BTreeMap<u64, (u64, Asker)>,
 }
 
 /// Somebody who waits until what happened before the question is dealt with.
@@ -415,9 +415,8 @@ impl Agent {
                         );
                     }
                     Wanted::Answer(ticket, answer) => {
-                        if let Some((_, reply)) = self.recalls.remove(&ticket) {
-                            // Who hung up meanwhile sees it in the log.
-                            drop(reply.send(answer.map_err(recall::in_the_way)));
+                        if let Some((_, asker)) = self.recalls.remove(&ticket) {
+                            asker.answer(&self.desktop, *id, *answer);
                         }
                     }
                     Wanted::Failed(event) => folder.handle(event),

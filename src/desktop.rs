@@ -23,6 +23,7 @@ use crate::clock;
 use crate::config::{Describe, DesktopSettings, Notify};
 use crate::engine::action::Tell;
 use crate::engine::event::Trouble;
+use crate::engine::recall::Answer;
 use crate::engine::status::{FolderStatus, HeldStatus};
 use crate::names::ObjectId;
 
@@ -38,6 +39,8 @@ use board::{Board, Folder};
 pub enum Deed {
     /// Let pass this, which was on the screen.
     Approve(Vec<HeldStatus>),
+    /// Take back what came in with this commit.
+    Undo(ObjectId),
     /// This commit has this message; `None`: the one that it has stays.
     Describe {
         /// The commit.
@@ -148,6 +151,11 @@ impl Desktop {
     /// what stands now: this status, and these stop it.
     pub fn again(&self, key: &str, status: &FolderStatus, stopped: &[Trouble]) {
         self.change(|board| board.again(clock::now(), key, status, stopped));
+    }
+
+    /// Shows what came of an undo that a click asked for.
+    pub fn undone(&self, key: &str, answer: &Result<Answer, Trouble>) {
+        self.change(|board| board.undone(clock::now(), key, answer));
     }
 
     /// Shows a problem of the whole agent until it is [`solved`](Self::solved); the same key with

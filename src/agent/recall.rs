@@ -3,13 +3,49 @@
 use super::Agent;
 use super::folder::lock_folder;
 use crate::control::{LogQuestion, Refusal, Reply};
+use crate::desktop::Desktop;
 use crate::engine::action::{Job, Scope, Trigger};
-use crate::engine::event::{Event, Trouble};
-use crate::engine::recall::{Answer, Listed, Recall};
+use crate::engine::event::{Code, Event, Trouble};
+use crate::engine::recall::{Answer, Listed, Recall, Wanted};
 use crate::error::{Complaint, Exit};
+use crate::names::ObjectId;
 use crate::repo;
 use crate::repo::folder::Folder;
 use crate::repo::listing::listing;
+
+/// Who wants something back.
+pub(super) enum Asker {
+    /// Somebody who waits for the answer.
+    Caller(Reply<Answer>),
+    /// A person who clicked: what came in with this commit is to be undone.
+    Click(ObjectId),
+}
+
+impl Asker {
+    /// Hands over the answer of the folder `id`.
+    pub(super) fn answer(self, desktop: &Desktop, id: u64, answer: Result<Answer, Trouble>) {
+        match self {
+            // Who hung up meanwhile sees it in the log.
+            Self::Caller(reply) => drop(reply.send(answer.map_err(in_the_way))),
+            Self::Click(commit) => {
+                let told = answer.map_err(|trouble| of_a_click(trouble, commit));
+                desktop.undone(&id.to_string(), &told);
+            }
+        }
+    }
+}
+
+/// Says it to somebody who has no command line before him.
+fn of_a_click(mut trouble: Trouble, commit: ObjectId) -> Trouble {
+    if trouble.code == Code::MassDelete {
+        let asks = format!(
+            "In the folder, `autosync undo {}` asks about it.",
+            commit.short()
+        );
+        trouble.hint = asks;
+    }
+    trouble
+}
 
 impl Agent {
     /// Puts the question to its folder. The engine answers it in any case.
@@ -18,12 +54,27 @@ impl Agent {
             Ok(id) => id,
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
+        self.put_recall(id, recall, Asker::Caller(reply));
+    }
+
+    /// Undoes what came in with a commit, because a person clicked. It is told where the click was.
+    pub(super) fn undo_by_click(&mut self, id: u64, commit: ObjectId) {
+        let recall = Recall {
+            wanted: Wanted::Undo(Some(commit.to_string())),
+            dry_run: false,
+            only_here: false,
+            approved: false,
+        };
+        self.put_recall(id, recall, Asker::Click(commit));
+    }
+
+    fn put_recall(&mut self, id: u64, recall: Recall, asker: Asker) {
         let Some(folder) = self.folders.get_mut(&id) else {
             return;
         };
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.recalls.insert(ticket, (id, reply));
+        self.recalls.insert(ticket, (id, asker));
         folder.handle(Event::RecallAsked { ticket, recall });
     }
 

@@ -65,11 +65,14 @@ impl Agent {
 
     /// Does what a person asked for by a click.
     pub(super) fn clicked(&mut self, key: &str, deed: Deed) {
-        let id = key.parse().ok();
-        let Some(folder) = id.and_then(|id: u64| self.folders.get_mut(&id)) else {
+        let Ok(id) = key.parse() else {
+            return;
+        };
+        let Some(folder) = self.folders.get_mut(&id) else {
             return;
         };
         match deed {
+            Deed::Undo(commit) => self.undo_by_click(id, commit),
             Deed::Approve(shown) => {
                 if !folder.approve(&shown) {
                     tracing::info!(

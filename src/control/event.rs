@@ -142,7 +142,9 @@ impl From<&Tell> for What {
                 oid: commit.to_string(),
                 hosts: hosts.clone(),
             },
-            Tell::Received { host, paths, count } => Self::Received {
+            Tell::Received {
+                host, paths, count, ..
+            } => Self::Received {
                 host: host.clone().unwrap_or_default(),
                 paths: texts(paths),
                 count: *count,
@@ -223,6 +225,7 @@ mod tests {
             host: None,
             paths: vec![evil],
             count: 1,
+            undo: None,
         });
         assert_eq!(
             what,

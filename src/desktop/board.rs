@@ -19,6 +19,7 @@ use super::card::{self, Act, Card, Stage};
 use crate::config::Notify;
 use crate::engine::action::Tell;
 use crate::engine::event::{Committed, ConflictCopy, Marked, Trouble};
+use crate::engine::recall::Answer;
 use crate::engine::status::{FolderStatus, HeldStatus};
 use crate::engine::timer::Moment;
 use crate::names::{ObjectId, RepoPath};
@@ -117,6 +118,8 @@ pub(super) enum Wish {
     Show(PathBuf),
     /// Let pass all of this, which was on the screen.
     Approve(Vec<HeldStatus>),
+    /// Take back what came in with this commit.
+    Undo(ObjectId),
     /// Ask for a commit message.
     Describe {
         /// The commit.
@@ -159,11 +162,28 @@ struct Round {
     hosts: Vec<String>,
 }
 
-#[derive(Debug, Clone, Default)]
+/// What came in and shares a card.
+#[derive(Debug, Clone)]
 struct Incoming {
     host: Option<String>,
     paths: Vec<RepoPath>,
     count: usize,
+    /// Whether nothing of it came yet.
+    is_first: bool,
+    /// What can be undone, if it is one thing.
+    undo: Option<ObjectId>,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self {
+            host: None,
+            paths: Vec::new(),
+            count: 0,
+            is_first: true,
+            undo: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -180,6 +200,8 @@ struct Known {
     last_new: Option<Moment>,
     /// The commit whose push waits for an answer.
     asked: Option<ObjectId>,
+    /// Whether something is being undone by a click.
+    undoing: bool,
 }
 
 /// Everything that is to be on the desktop.
@@ -220,6 +242,7 @@ impl Board {
             held: Vec::new(),
             last_new: None,
             asked: None,
+            undoing: false,
         };
         self.folders.insert(key.to_owned(), known);
     }
@@ -236,9 +259,12 @@ impl Board {
             Tell::Committed(made) => self.committed(now, key, made),
             Tell::Pushed(commit) => self.pushed(key, *commit),
             Tell::Arrived { commit, hosts } => self.arrived(key, *commit, hosts),
-            Tell::Received { host, paths, count } => {
-                self.received(now, key, host.as_deref(), paths, *count);
-            }
+            Tell::Received {
+                host,
+                paths,
+                count,
+                undo,
+            } => self.received(now, key, host.as_deref(), (paths, *count), *undo),
             Tell::Conflict(copies) => self.conflict(now, key, copies),
             Tell::Marked(marked) => self.marked(now, key, marked),
             // The folder's status has what is held now.
@@ -333,8 +359,8 @@ impl Board {
         now: Moment,
         key: &str,
         host: Option<&str>,
-        paths: &[RepoPath],
-        count: usize,
+        (paths, count): (&[RepoPath], usize),
+        undo: Option<ObjectId>,
     ) {
         if self.level < Notify::Summary {
             return;
@@ -369,10 +395,27 @@ impl Board {
             }
         }
         incoming.count += count.saturating_sub(paths.len());
+        // A click takes back one thing, exactly: what the card is about, or it is not offered.
+        incoming.undo = undo.filter(|_| std::mem::take(&mut incoming.is_first));
         let Folder { name, root } = &known.folder;
         let host = incoming.host.as_deref();
-        let card = card::received(name, root, host, &incoming.paths, incoming.count);
+        let (paths, count) = (&incoming.paths, incoming.count);
+        let card = card::received(name, root, host, (paths, count), incoming.undo);
         self.put(slot, card, Some(now));
+    }
+
+    /// Takes what came of an undo that a click asked for. It is said where the click was.
+    pub(super) fn undone(&mut self, now: Moment, key: &str, answer: &Result<Answer, Trouble>) {
+        let Some(known) = self.folders.get_mut(key) else {
+            return;
+        };
+        known.undoing = false;
+        known.incoming = Incoming::default();
+        // Who clicked waits for it.
+        known.last_new = None;
+        let Folder { name, root } = &known.folder;
+        let card = card::undone(name, root, answer);
+        self.put((key.to_owned(), Kind::Received), card, Some(now));
     }
 
     fn conflict(&mut self, now: Moment, key: &str, copies: &[ConflictCopy]) {

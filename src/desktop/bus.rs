@@ -422,6 +422,7 @@ impl Desk {
         tracing::debug!(?click);
         match click.act {
             Wish::Show(place) => describe::open(&place),
+            Wish::Undo(commit) => (self.shared.sink)(&click.folder, Deed::Undo(commit)),
             Wish::Approve(shown) => (self.shared.sink)(&click.folder, Deed::Approve(shown)),
             Wish::Describe { commit, summary } => {
                 describe::ask(&self.shared, click.folder, &click.name, commit, &summary);

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::engine::event::{Code, ConflictCopy, Marked, Recovery, Trouble};
+use crate::engine::recall::Answer;
 use crate::engine::status::HeldStatus;
 use crate::names::{ObjectId, RepoPath, escape};
 
@@ -26,6 +27,8 @@ pub(super) enum Act {
     Show(PathBuf),
     /// Lets pass this.
     Approve(HeldStatus),
+    /// Takes back what came in with this commit.
+    Undo(ObjectId),
     /// Asks for a commit message.
     Describe {
         /// The commit.
@@ -56,7 +59,7 @@ impl Card {
     pub(super) fn approves(&self) -> Option<&HeldStatus> {
         self.buttons.iter().find_map(|(_, _, act)| match act {
             Act::Approve(held) => Some(held),
-            Act::Show(_) | Act::Describe { .. } => None,
+            Act::Show(_) | Act::Undo(_) | Act::Describe { .. } => None,
         })
     }
 
@@ -120,25 +123,62 @@ pub(super) fn steps(
     }
 }
 
-/// Says what came in.
+/// Says what came in; `undo` is the commit to take it back by.
 pub(super) fn received(
     name: &str,
     root: &Path,
     host: Option<&str>,
-    paths: &[RepoPath],
-    count: usize,
+    (paths, count): (&[RepoPath], usize),
+    undo: Option<ObjectId>,
 ) -> Card {
     let files = if count == 1 { "file" } else { "files" };
     let from = clean(host.unwrap_or("the hub"));
     let place = common_directory(root, paths);
+    let mut buttons = vec![
+        ("default", "Open folder", Act::Show(root.to_owned())),
+        ("show", "Show", Act::Show(place)),
+    ];
+    // Before it is done it says where it will be done.
+    buttons.extend(undo.map(|commit| ("undo", "Undo on all computers", Act::Undo(commit))));
     Card {
         title: format!("{}: {count} {files} from {from}", clean(name)),
         body: list(paths, count),
         urgency: Urgency::Normal,
-        buttons: vec![
-            ("default", "Open folder", Act::Show(root.to_owned())),
-            ("show", "Show", Act::Show(place)),
-        ],
+        buttons,
+    }
+}
+
+/// Says what came of an undo that a click asked for.
+pub(super) fn undone(name: &str, root: &Path, answer: &Result<Answer, Trouble>) -> Card {
+    let name = clean(name);
+    let (title, body) = match answer {
+        Ok(answer) => {
+            let mut body = format!("{}.", clean(&answer.what));
+            if let Some(first) = body.get_mut(..1) {
+                first.make_ascii_uppercase();
+            }
+            match answer.kept.len() {
+                0 => {}
+                1 => body.push_str("\n1 file was saved in that very moment: both are merged."),
+                many => {
+                    let more =
+                        format!("\n{many} files were saved in that very moment: both are merged.");
+                    body.push_str(&more);
+                }
+            }
+            body.push_str("\n`autosync redo` brings it back.");
+            (format!("{name}: undone on all computers"), body)
+        }
+        Err(trouble) => {
+            let body = sentences(&trouble.message, &trouble.hint);
+            (format!("{name}: not undone"), body)
+        }
+    };
+    Card {
+        title,
+        body,
+        urgency: Urgency::Normal,
+        buttons: vec![("default", "Open folder", Act::Show(root.to_owned()))],
     }
 }
 

@@ -179,6 +179,8 @@ pub enum Tell {
         paths: Vec<RepoPath>,
         /// How many there are.
         count: usize,
+        /// What the branch came to by it, if it can be undone.
+        undo: Option<ObjectId>,
     },
     /// Both sides changed the same thing.
     Conflict(Vec<ConflictCopy>),

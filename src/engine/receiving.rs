@@ -348,6 +348,8 @@ impl Engine {
             self.receiving = Receiving::Idle;
         }
         let moved = outcome.tip.is_some_and(|tip| self.tip != Some(tip));
+        // Before the first one there is nothing to go back to.
+        let undo = outcome.tip.filter(|_| moved && self.tip.is_some());
         if let Some(tip) = outcome.tip {
             self.set_tip(now, tip);
         }
@@ -387,7 +389,7 @@ impl Engine {
             self.count_towards_maintenance(now);
         }
         let waited = outcome.waited;
-        self.tell_applied(now, target, moved, outcome);
+        self.tell_applied(now, target, (moved, undo), outcome);
         self.wait_unattended(now, waited);
     }
 
@@ -412,7 +414,13 @@ impl Engine {
         self.release = true;
     }
 
-    fn tell_applied(&mut self, now: Moment, target: ObjectId, moved: bool, mut outcome: Applied) {
+    fn tell_applied(
+        &mut self,
+        now: Moment,
+        target: ObjectId,
+        (moved, undo): (bool, Option<ObjectId>),
+        mut outcome: Applied,
+    ) {
         // Copies that this host made itself are told when they are in the tree.
         let ours = if moved {
             std::mem::take(&mut self.coming_copies)
@@ -439,6 +447,7 @@ impl Engine {
                 host: outcome.host.take(),
                 paths: std::mem::take(&mut outcome.paths),
                 count: outcome.count,
+                undo,
             }));
         }
         self.tell_what_stands(now, outcome);

@@ -9,6 +9,7 @@ use crate::support::host::{Host, Pair};
 
 mod describe;
 pub(crate) mod server;
+mod undo;
 
 use server::{Asked, Bus, Desk, Shown};
 

@@ -188,6 +188,7 @@ impl Board {
             Act::Approve(_) if !self.is_current(&slot, item) => return None,
             Act::Approve(_) => Wish::Approve(self.on_screen(&slot.0)),
             Act::Show(place) => Wish::Show(place.clone()),
+            Act::Undo(commit) => Wish::Undo(*commit),
             Act::Describe { commit, summary } => Wish::Describe {
                 commit: *commit,
                 summary: summary.clone(),
@@ -196,6 +197,10 @@ impl Board {
         let known = self.folders.get_mut(&slot.0)?;
         if matches!(act, Wish::Describe { .. }) {
             known.asked = None;
+        }
+        if matches!(act, Wish::Undo(_)) && std::mem::replace(&mut known.undoing, true) {
+            // A second click before the first is done.
+            return None;
         }
         Some(Click {
             name: known.folder.name.clone(),

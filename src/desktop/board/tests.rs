@@ -3,6 +3,7 @@ use crate::engine::event::{Code, Recovery};
 use crate::engine::status::{Counters, Last, Pending, State};
 
 mod approve;
+mod undo;
 
 const KEY: &str = "0";
 
@@ -42,6 +43,7 @@ fn came(names: &[&str], count: usize) -> Tell {
         host: Some("laptop".to_owned()),
         paths: names.iter().map(|name| path(name)).collect(),
         count,
+        undo: None,
     }
 }
 

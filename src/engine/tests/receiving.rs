@@ -30,7 +30,8 @@ fn what_came_is_merged_and_applied() {
         [Tell::Received {
             host: Some("server".to_owned()),
             paths: vec![path("a")],
-            count: 1
+            count: 1,
+            undo: Some(oid(9)),
         }]
     );
     assert!(folder.engine.is_synced());

@@ -25,7 +25,7 @@ fn emptied() -> Trouble {
 fn approved(board: &mut Board, id: u32) -> Option<Vec<HeldStatus>> {
     board.clicked(id, "approve").map(|click| match click.act {
         Wish::Approve(shown) => shown,
-        other @ (Wish::Show(_) | Wish::Describe { .. }) => panic!("{other:?}"),
+        other @ (Wish::Show(_) | Wish::Undo(_) | Wish::Describe { .. }) => panic!("{other:?}"),
     })
 }
 
