@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::blobs::{self, Store};
@@ -25,6 +26,9 @@ const STAGING: Duration = Duration::from_secs(60);
 
 /// Names that only look transient are taken for such this long, in seconds.
 const YOUNG: i64 = 60;
+
+/// Why a file is left out that its owner keeps from being read.
+const UNREADABLE: &str = "it may not be read";
 
 /// What a batch came to.
 #[derive(Debug, Default)]
@@ -425,7 +429,9 @@ fn read(
         let mode = stable::mode_of(&file.meta, storage.trust_mode, file.head);
         if file.meta.len() > stable::IN_MEMORY && !file.link {
             // It becomes an object while it is read.
-            let head = first_bytes(&disk)?;
+            let Some(head) = first_bytes(&disk, &file.path, taken)? else {
+                continue;
+            };
             if let Some(secret) = is_secret(folder, &file, &head)? {
                 hold_secret(folder, &file.path, secret);
                 continue;
@@ -445,7 +451,7 @@ fn read(
             Err(RepoError::Io { source, .. })
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
-                taken.skip(&file.path, "it may not be read");
+                taken.skip(&file.path, UNREADABLE);
                 continue;
             }
             Err(error) => return Err(error),
@@ -505,13 +511,9 @@ fn hold_converted(
     file: &Wanted,
     taken: &mut Taken,
 ) -> Result<bool, RepoError> {
-    let head = match first_bytes(&folder.place.on_disk(&file.path)) {
-        Ok(head) => head,
-        Err(RepoError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
-            taken.skip(&file.path, "it may not be read");
-            return Ok(true);
-        }
-        Err(error) => return Err(error),
+    let disk = folder.place.on_disk(&file.path);
+    let Some(head) = first_bytes(&disk, &file.path, taken)? else {
+        return Ok(true);
     };
     let Some(secret) = is_secret(folder, file, &head)? else {
         return Ok(false);
@@ -523,9 +525,20 @@ fn hold_converted(
     Ok(true)
 }
 
-/// Returns what has to be looked at of a file.
-fn first_bytes(disk: &std::path::Path) -> Result<Vec<u8>, RepoError> {
-    stable::first_bytes(disk, LOOK as u64).map_err(|error| RepoError::io(disk, error))
+/// Returns what has to be looked at of a file; `None` if it may not be read, and is left out.
+fn first_bytes(
+    disk: &Path,
+    path: &RepoPath,
+    taken: &mut Taken,
+) -> Result<Option<Vec<u8>>, RepoError> {
+    match stable::first_bytes(disk, LOOK as u64) {
+        Ok(head) => Ok(Some(head)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            taken.skip(path, UNREADABLE);
+            Ok(None)
+        }
+        Err(error) => Err(RepoError::io(disk, error)),
+    }
 }
 
 /// Decides what a content that was read means; returns whether it is to be stored.

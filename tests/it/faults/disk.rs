@@ -6,6 +6,7 @@ use std::path::Path;
 
 use autosync::engine::status::State;
 use autosync::process::{self, Patience};
+use autosync::repo::stable::IN_MEMORY;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::strike::Strike;
@@ -14,7 +15,7 @@ use crate::support::host::{Host, PATIENCE};
 use crate::support::inside::{NOBODY_INSIDE, ROOT_INSIDE, inside};
 
 /// Runs a program of the system that has to end well.
-pub(super) fn system(program: &str, args: &[&str]) {
+pub(crate) fn system(program: &str, args: &[&str]) {
     let mut command = process::command(program);
     command.args(args);
     let done = process::run(&mut command, b"", Patience::Total(PATIENCE)).unwrap();
@@ -179,6 +180,10 @@ fn what_may_not_be_read_stays_in_the_history_as_it_was() {
     host.write("a", "2\n");
     host.write("d/b", "2\n");
     host.write("other", "1\n");
+    // Of this one the first bytes are looked at before the others are read.
+    let large = fs::File::create(host.folder.join("large")).unwrap();
+    large.set_len(IN_MEMORY + 1).unwrap();
+    mode("large", 0o000);
     mode("a", 0o000);
     mode("d", 0o000);
     host.run(["resume"]).ok();
@@ -193,11 +198,14 @@ fn what_may_not_be_read_stays_in_the_history_as_it_was() {
         let found = status.deferred.iter().find(|it| it.path == name);
         found.map(|it| it.why.clone()).unwrap_or_default()
     };
-    assert!(why("a").contains("may not be read"), "{status:#?}");
+    for name in ["a", "large"] {
+        assert!(why(name).contains("may not be read"), "{status:#?}");
+    }
     assert!(why("d").contains("cannot be read"), "{status:#?}");
     for (name, text) in [("a", "1"), ("d/b", "1"), ("d/c", "1")] {
         assert_eq!(host.git(["show", &format!("HEAD:{name}")]), text);
     }
+    fs::remove_file(host.folder.join("large")).unwrap();
     mode("a", 0o644);
     mode("d", 0o755);
     host.run(["sync"]).ok();
