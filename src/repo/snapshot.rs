@@ -72,6 +72,12 @@ pub fn snapshot(
         &mut taken,
     )?;
     fault::at("S3.read");
+    if taken.deletes() {
+        // Only now: what a disk took along in the meantime looks deleted.
+        folder.check_root(false)?;
+        folder.look_at_mounts(record.tip, false)?;
+        taken.leave_out_hidden(&folder.place);
+    }
 
     if candidates.everything {
         folder.held_deletes.clear();

@@ -48,6 +48,8 @@ pub struct Taken {
     pub staged: BTreeMap<RepoPath, Entry>,
     /// What was read and differs from HEAD, to be made durable.
     pub read: Vec<RepoPath>,
+    /// What was not there.
+    missing: BTreeSet<RepoPath>,
     /// Secrets that nobody let through, with what the history would get.
     secrets: BTreeMap<RepoPath, Entry>,
 }
@@ -131,6 +133,30 @@ fn moved_secrets(
 }
 
 impl Taken {
+    /// Returns whether something is missing.
+    pub(super) fn deletes(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
+    /// Leaves out what is below a directory that waits by now, and what was missing only while it
+    /// was looked at.
+    pub(super) fn leave_out_hidden(&mut self, place: &Place) {
+        let mounts = place.mounts.borrow();
+        let is_back = |path: &RepoPath| match stable::look(&place.on_disk(path)) {
+            Ok(Found::Missing | Found::Directory) => false,
+            Ok(Found::File(_) | Found::Symlink(_) | Found::Special) | Err(_) => true,
+        };
+        let missing = std::mem::take(&mut self.missing);
+        let back: BTreeSet<RepoPath> = missing.into_iter().filter(is_back).collect();
+        let stays = |path: &RepoPath| mounts.hindrance(path).is_none() && !back.contains(path);
+        self.edits.retain(|path, _| stays(path));
+        self.sides.retain(|path, _| stays(path));
+        self.released.retain(|path, _| stays(path));
+        for path in &back {
+            self.busy(path, "it was away while the folder was looked at");
+        }
+    }
+
     fn skip(&mut self, path: &RepoPath, why: &str) {
         self.skipped.push(Waiting {
             path: path.clone(),
@@ -233,6 +259,7 @@ fn choose(
         match found {
             Found::Missing if based => {
                 if filter::absence_is_certain(place, &path) {
+                    taken.missing.insert(path.clone());
                     side(folder, &path, leaf, None, taken);
                 }
             }
@@ -243,6 +270,7 @@ fn choose(
                     continue;
                 }
                 if filter::absence_is_certain(place, &path) {
+                    taken.missing.insert(path.clone());
                     taken.edits.insert(path, None);
                 } else {
                     taken.skip(&path, "missing, but its directory cannot be read");

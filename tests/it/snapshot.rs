@@ -14,6 +14,7 @@ use autosync::repo::{Policy, Settings};
 use crate::git_bench::Bench;
 
 mod choice;
+mod disks;
 mod packs;
 
 pub(crate) fn settings(root: &Path) -> Settings {
