@@ -4,8 +4,8 @@
 //! has no remote yet. Every mistake that a person can make here is one sentence.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::{ConflictRule, FolderSettings, GuardSettings, Settings, hub_is_path};
@@ -276,16 +276,19 @@ fn refuse_lost(folder: &FolderSettings, paths: &Paths) -> Result<(), Complaint> 
 }
 
 /// Notes that a folder is cared for. Without the note it may be made anew, so failing is no matter.
+///
+/// Only ever added to, in one write that ends what another may have left unfinished: neither two
+/// starts at once nor a kill lose what is noted.
 fn remember(path: &Path, paths: &Paths) {
     let file = known_folders(paths);
-    let known = fs::read(&file).unwrap_or_default();
-    let path = path.as_os_str().as_encoded_bytes();
-    if known.split(|byte| *byte == 0).any(|known| known == path) {
+    if is_known(path, paths) {
         return;
     }
-    let text = [known.as_slice(), path, b"\0"].concat();
-    let written = fs::create_dir_all(&paths.state).and_then(|()| fs::write(&file, text));
-    if let Err(error) = written {
+    let entry = [b"\0", path.as_os_str().as_encoded_bytes(), b"\0"].concat();
+    let added = fs::create_dir_all(&paths.state)
+        .and_then(|()| OpenOptions::new().create(true).append(true).open(&file))
+        .and_then(|mut list| list.write_all(&entry).and_then(|()| list.sync_all()));
+    if let Err(error) = added {
         tracing::debug!(%error, "the folder could not be noted");
     }
 }
@@ -617,5 +620,32 @@ pub fn next_host_line(hub: &str, root: &Path, host: &str) -> String {
             format!("autosync clone ssh://{user}{host}{} {dir}", show(&path))
         }
         None => format!("autosync clone {} {dir}", public_url(hub)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paths::Env;
+
+    #[test]
+    fn many_starts_at_once_forget_no_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let paths = Paths::new(&Env::from_iter([("HOME", home.path())])).unwrap();
+        let folders: Vec<PathBuf> = (0..64).map(|n| home.path().join(format!("f{n}"))).collect();
+        for _ in 0..2 {
+            std::thread::scope(|scope| {
+                for folder in &folders {
+                    scope.spawn(|| remember(folder, &paths));
+                }
+            });
+        }
+        for folder in &folders {
+            assert!(is_known(folder, &paths), "{} is forgotten", show(folder));
+        }
+        // A start that was cut off in the middle of a word spoils no other.
+        fs::write(known_folders(&paths), "/home/me/Sy").unwrap();
+        remember(&folders[0], &paths);
+        assert!(is_known(&folders[0], &paths));
     }
 }
