@@ -32,8 +32,8 @@ pub(super) struct RecallArgs {
     /// Only on this computer; the others keep what they have
     ///
     /// The files here then differ from what the folder has on purpose, and `autosync status` lists
-    /// them. That ends with `autosync redo`, or when one of them is edited: the edit is merged with
-    /// what the others have.
+    /// them. That ends with `autosync redo` after an undo, with `autosync undo` after a restore, or when
+    /// one of them is edited: the edit is merged with what the others have.
     #[arg(long)]
     only_here: bool,
     /// Only say what it would do
@@ -119,7 +119,12 @@ pub(super) fn recall(
         ))?;
     }
     say(match (args.only_here, located.tended) {
-        (true, _) => "Done, on this computer only. `autosync redo` ends that.",
+        (true, _) => match recall.wanted {
+            Wanted::Undo(_) => "Done, on this computer only. `autosync redo` ends that.",
+            Wanted::Redo | Wanted::Restore { .. } => {
+                "Done, on this computer only. `autosync undo` ends that."
+            }
+        },
         (false, true) => "Done. `autosync log` shows it.",
         (false, false) => "Done here. No agent runs: `autosync once` brings it to the others.",
     })?;

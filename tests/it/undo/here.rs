@@ -102,7 +102,8 @@ fn one_after_the_other_goes_further_back_here() {
         let _said = alone(here, &["undo", "--only-here", "-y"]).ok();
         assert_eq!((here.read("a"), here.read("b")), (a.into(), b.into()));
     }
-    let _said = alone(here, &["restore", "a", "--at", "HEAD", "--only-here", "-y"]).ok();
+    let said = alone(here, &["restore", "a", "--at", "HEAD", "--only-here", "-y"]).ok();
+    assert!(said.contains("`autosync undo` ends that"), "{said}");
     assert_eq!(here.read("a"), "3\n");
     for _ in 0..2 {
         let _said = alone(here, &["redo", "-y"]);
@@ -113,4 +114,49 @@ fn one_after_the_other_goes_further_back_here() {
         (here.read("a"), here.read("b")),
         ("3\n".into(), "2\n".into())
     );
+}
+
+#[test]
+fn what_says_how_it_ends_is_right() {
+    let pair = Pair::new(&[("a", "1\n")]);
+    let here = &pair.laptop;
+    here.write("a", "2\n");
+    pair.converge("new");
+    let commit = here.git(&["rev-parse", "HEAD"]);
+    let back = ["restore", "a", "--at", "HEAD~1", "--only-here", "-y"];
+    for (how, end) in [
+        (&back[..], "undo"),
+        (&["undo", "--only-here", "-y"], "redo"),
+    ] {
+        let said = alone(here, how).ok();
+        assert_eq!(here.read("a"), "1\n");
+        let wanted = format!("Done, on this computer only. `autosync {end}` ends that.\n");
+        assert!(said.ends_with(&wanted), "{said}");
+        let _said = alone(here, &[end, "-y"]).ok();
+        assert_eq!(here.read("a"), "2\n", "{how:?}");
+        pair.converge("ended");
+        pair.assert_settled("ended");
+        assert_eq!(here.git(&["rev-parse", "HEAD"]), commit, "{how:?}");
+    }
+}
+
+#[test]
+fn an_undo_of_a_commit_is_of_what_made_it() {
+    let pair = Pair::new(&[("a", "1\n")]);
+    let here = &pair.laptop;
+    here.write("a", "2\n");
+    pair.converge("new");
+    let commit = here.git(&["rev-parse", "HEAD"]);
+    let _said = alone(here, &["undo", &commit, "--only-here", "-y"]).ok();
+    assert_eq!(here.read("a"), "1\n");
+    // The branch stood there before and after that, too.
+    let said = alone(here, &["undo", &commit, "-y"]).fails(1);
+    assert!(said.contains("is undone already"), "{said}");
+    assert_eq!(here.read("a"), "1\n");
+    let _said = alone(here, &["redo", "-y"]).ok();
+    assert_eq!(here.read("a"), "2\n");
+    let _said = alone(here, &["undo", &commit, "-y"]).ok();
+    pair.converge("undone");
+    pair.assert_settled("undone");
+    assert_eq!(pair.server.read("a"), "1\n");
 }
