@@ -13,8 +13,10 @@ use crate::git::tree::Entry;
 use crate::names::RepoPath;
 use crate::names::secret::{Secret, secret};
 
-/// Words in the names of filters that seal what they store, such as `git-crypt`.
-const SEALS: &[&str] = &["crypt", "age", "sops", "gpg", "seal", "vault"];
+/// Words in the names of filters that seal what they store, such as `git-crypt` and `ansible-vault`.
+const SEALS: &[&str] = &["age", "sops", "gpg", "seal", "sealed", "vault"];
+/// How such a word may end: `transcrypt`, `git-agecrypt`.
+const CRYPT: &str = "crypt";
 
 /// Returns what secret a file is that nobody let through. `head` is the beginning of its bytes,
 /// `before` what the history has at its path.
@@ -60,6 +62,39 @@ pub(super) fn is_sealed(place: &Place, path: &RepoPath) -> Result<bool, RepoErro
         &filter::nul_separated(&[path]),
     )?;
     let value = out.split(|b| *b == 0).nth(2).unwrap_or_default();
-    let value = String::from_utf8_lossy(value).to_lowercase();
-    Ok(SEALS.iter().any(|word| value.contains(word)))
+    Ok(seals(&String::from_utf8_lossy(value)))
+}
+
+/// Returns whether the name of a filter says that it seals.
+fn seals(filter: &str) -> bool {
+    let filter = filter.to_lowercase();
+    let mut words = filter.split(|c: char| !c.is_alphanumeric());
+    words.any(|word| SEALS.contains(&word) || word.ends_with(CRYPT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_seals_says_so_in_a_word_of_its_name() {
+        for name in [
+            "git-crypt",
+            "git-crypt-work",
+            "crypt",
+            "transcrypt",
+            "git-agecrypt",
+            "age",
+        ] {
+            assert!(seals(name), "{name}");
+        }
+        for name in ["SOPS", "my_gpg", "ansible-vault", "sealed"] {
+            assert!(seals(name), "{name}");
+        }
+        for name in [
+            "image", "storage", "lfs", "package", "language", "cryptic", "default", "",
+        ] {
+            assert!(!seals(name), "{name}");
+        }
+    }
 }

@@ -371,10 +371,10 @@ fn what_a_person_staged_or_seals_by_a_filter_has_been_decided() {
     // A filter as git-crypt has one: what is stored is not what stands in the file.
     laptop.git(["config", "filter.my-crypt.clean", "tr a-zA-Z n-za-mN-ZA-M"]);
     laptop.git(["config", "filter.my-crypt.smudge", "tr a-zA-Z n-za-mN-ZA-M"]);
-    laptop.git(["config", "filter.upper.clean", "cat"]);
+    laptop.git(["config", "filter.image.clean", "cat"]);
     laptop.write(
         ".gitattributes",
-        "sealed/** filter=my-crypt\nopen/** filter=upper\n*.txt text\n",
+        "sealed/** filter=my-crypt\nopen/** filter=image\n*.txt text\n",
     );
     laptop.synced();
     laptop.barrier();
