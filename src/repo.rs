@@ -74,6 +74,7 @@ pub mod publish;
 mod recall;
 pub mod records;
 pub mod ref_locks;
+mod renamed;
 mod restore;
 pub mod reword;
 pub mod rewritten;

@@ -3,6 +3,7 @@
 //! Absent: which files those are; `take` chooses.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 
 use super::filter;
 use super::pack::{Pack, WORTH_A_PACK};
@@ -53,6 +54,34 @@ pub(super) fn convert_all(
     place: &Place,
     paths: &[&RepoPath],
 ) -> Result<BTreeMap<RepoPath, ObjectId>, RepoError> {
+    hash_all(place, &["-w", "--stdin-paths"], paths)
+}
+
+/// Returns the ids that files would get, converted if git does that, without storing them; of those that
+/// can be read.
+pub(super) fn ids_of(
+    place: &Place,
+    paths: &[&RepoPath],
+) -> Result<BTreeMap<RepoPath, ObjectId>, RepoError> {
+    let mut ids = hash_all(place, &["--stdin-paths"], paths)?;
+    for path in paths {
+        if !ids.contains_key(*path) {
+            let args = [OsStr::new("--"), filter::argument(path)];
+            let done = place.git.ask("hash-object", args, b"")?;
+            if done.status.success() {
+                let id = ObjectId::from_hex(&done.stdout).map_err(GitError::from)?;
+                ids.insert((*path).clone(), id);
+            }
+        }
+    }
+    Ok(ids)
+}
+
+fn hash_all(
+    place: &Place,
+    args: &[&str],
+    paths: &[&RepoPath],
+) -> Result<BTreeMap<RepoPath, ObjectId>, RepoError> {
     let plain_name = |path: &&&RepoPath| !path.as_bytes().contains(&b'\n');
     let lines: Vec<u8> = paths
         .iter()
@@ -63,9 +92,7 @@ pub(super) fn convert_all(
     if lines.is_empty() {
         return Ok(ids);
     }
-    let done = place
-        .git
-        .ask("hash-object", ["-w", "--stdin-paths"], &lines)?;
+    let done = place.git.ask("hash-object", args, &lines)?;
     if done.status.success() {
         let out = done
             .stdout

@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! 1. Only new files are held. A directory of which the history, here or on the hub, has anything is
-//!    no heap for being junk.
+//!    no heap for being junk, nor is one that has what goes under another name in the same batch.
 //! 2. A heap ends when its directory goes, when the history gets something of it, when somebody
 //!    lets it through, and with every full look, which judges anew.
 //! 3. Nothing is held before the first contact with the hub.
@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::allowed::Allowed;
 use super::folder::Folder;
 use super::network::Remote;
+use super::renamed::Renamed;
 use super::{Place, RepoError, stable};
 use crate::clock;
 use crate::engine::action::Scope;
@@ -120,12 +121,13 @@ fn count(place: &Place, dir: &RepoPath) -> usize {
     found
 }
 
-/// Takes the new files of a batch, with their sizes. Returns those that are held.
+/// Takes the new files of a batch, with their sizes, and what goes in it. Returns those that are held.
 pub(super) fn hold(
     folder: &mut Folder,
     head: &Lookup,
     is_unborn: bool,
     new: &[(RepoPath, u64)],
+    mut renamed: Renamed,
     everything: bool,
 ) -> Result<BTreeSet<RepoPath>, RepoError> {
     if everything {
@@ -143,34 +145,46 @@ pub(super) fn hold(
     let mut heaps = Heaps::new();
     let mut held = BTreeSet::new();
     let mut rest = Vec::new();
+    let mut junk: BTreeMap<RepoPath, Vec<(&RepoPath, u64)>> = BTreeMap::new();
     let now = (clock::now(), Duration::ZERO);
     for (path, size) in new.iter().filter(|(path, _)| !allowed.lets_junk(path)) {
         if above(&folder.heaps, path).is_some() {
             held.insert(path.clone());
             continue;
         }
-        let junk = if guards.junk {
+        let dir = if guards.junk {
             verdicts.junk_above(place, head, &mut hub, path)?
         } else {
             None
         };
-        let Some(dir) = junk else {
-            rest.push((path, *size));
+        match dir {
+            Some(dir) => junk.entry(dir).or_default().push((path, *size)),
+            None => rest.push((path, *size)),
+        }
+    }
+    let moved = renamed.among(place, junk.values().flatten().copied())?;
+    for (dir, files) in junk {
+        if files.iter().any(|(path, _)| moved.contains(path)) {
+            rest.extend(files);
             continue;
-        };
-        let heap = heaps.entry(dir).or_insert(Heap {
-            files: 0,
+        }
+        let heap = Heap {
+            files: files.len(),
             is_junk: true,
             is_new: true,
             counted: now,
-        });
-        heap.files += 1;
-        held.insert(path.clone());
+        };
+        heaps.insert(dir, heap);
+        held.extend(files.into_iter().map(|(path, _)| path.clone()));
     }
     let bytes = |files: &[(&RepoPath, u64)]| files.iter().map(|(_, size)| *size).sum::<u64>();
     let too_much = |files: &[(&RepoPath, u64)]| {
         files.len() > guards.new_files || bytes(files) > guards.new_bytes
     };
+    if too_much(&rest) {
+        let moved = renamed.among(place, rest.iter().copied())?;
+        rest.retain(|(path, _)| !moved.contains(path));
+    }
     if too_much(&rest) {
         // What the hub has is no news: it only has to come together.
         let mut unknown = Vec::new();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use super::filter;
 use super::stable::{Found, look};
 use super::{Place, RepoError};
 use crate::engine::action::Scope;
@@ -172,4 +173,34 @@ fn status(place: &Place, below: &[&RepoPath], found: &mut Candidates) -> Result<
         }
     }
     Ok(())
+}
+
+/// Returns the files and links below a directory, but for what is in a repository of its own.
+pub(super) fn files_below(place: &Place, dir: &RepoPath) -> Vec<RepoPath> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.clone()];
+    while let Some(dir) = open.pop() {
+        let disk = place.on_disk(&dir);
+        if filter::is_repository(&disk) {
+            continue;
+        }
+        // What cannot be read is said when the directory itself is looked at.
+        let Ok(entries) = std::fs::read_dir(&disk) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let (Ok(path), Ok(kind)) = (
+                dir.join(entry.file_name().as_encoded_bytes()),
+                entry.file_type(),
+            ) else {
+                continue;
+            };
+            if kind.is_dir() {
+                open.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    found
 }

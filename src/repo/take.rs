@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::blobs::{self, Store};
 use super::filter::{self, Above, Form, Parents, Storage};
 use super::folder::Folder;
-use super::scan::{Candidates, Known};
+use super::renamed::Renamed;
+use super::scan::{Candidates, Known, files_below};
 use super::stable::{self, Found};
 use super::{Place, RepoError, junk, open, secrets};
 use crate::clock;
@@ -52,6 +53,8 @@ pub struct Taken {
     missing: BTreeSet<RepoPath>,
     /// Secrets that nobody let through, with what the history would get.
     secrets: BTreeMap<RepoPath, Entry>,
+    /// More of them, with their modes, of which that is not known yet.
+    unhashed: BTreeMap<RepoPath, u32>,
 }
 
 /// A file to be read.
@@ -92,12 +95,20 @@ pub fn take(
         .filter(is_new)
         .map(|file| (file.path.clone(), file.meta.len()))
         .collect();
-    let held = junk::hold(folder, head, is_unborn, &new, candidates.everything)?;
+    let renamed = Renamed::of(&taken.edits, head)?;
+    let held = junk::hold(
+        folder,
+        head,
+        is_unborn,
+        &new,
+        renamed,
+        candidates.everything,
+    )?;
     wanted.retain(|file| !held.contains(&file.path));
     let paths: Vec<&RepoPath> = wanted.iter().map(|file| &file.path).collect();
     let forms = storage.forms(&folder.place, &paths)?;
     read(folder, wanted, &forms, &storage, &mut taken)?;
-    let moved = moved_secrets(folder, head, &taken)?;
+    let moved = moved_secrets(folder, head, &mut taken)?;
     for (path, entry) in moved {
         folder.held.remove(&path);
         taken.edits.insert(path, Some(entry));
@@ -109,9 +120,17 @@ pub fn take(
 fn moved_secrets(
     folder: &Folder,
     head: &Lookup,
-    taken: &Taken,
+    taken: &mut Taken,
 ) -> Result<Vec<(RepoPath, Entry)>, RepoError> {
     let mut moved = Vec::new();
+    if taken.edits.values().any(Option::is_none) {
+        let unhashed = std::mem::take(&mut taken.unhashed);
+        let ids = blobs::ids_of(&folder.place, &unhashed.keys().collect::<Vec<_>>())?;
+        for (path, id) in ids {
+            let mode = unhashed.get(&path).copied().unwrap_or(FILE);
+            taken.secrets.insert(path, Entry { mode, id });
+        }
+    }
     if taken.secrets.is_empty() {
         return Ok(moved);
     }
@@ -391,36 +410,6 @@ fn is_transient(file: &Wanted, taken: &mut Taken) -> bool {
     }
 }
 
-/// Returns the files and links below a directory, but for what is in a repository of its own.
-fn files_below(place: &Place, dir: &RepoPath) -> Vec<RepoPath> {
-    let mut found = Vec::new();
-    let mut open = vec![dir.clone()];
-    while let Some(dir) = open.pop() {
-        let disk = place.on_disk(&dir);
-        if filter::is_repository(&disk) {
-            continue;
-        }
-        // What cannot be read is said when the directory itself is looked at.
-        let Ok(entries) = std::fs::read_dir(&disk) else {
-            continue;
-        };
-        for entry in entries.flatten() {
-            let (Ok(path), Ok(kind)) = (
-                dir.join(entry.file_name().as_encoded_bytes()),
-                entry.file_type(),
-            ) else {
-                continue;
-            };
-            if kind.is_dir() {
-                open.push(path);
-            } else {
-                found.push(path);
-            }
-        }
-    }
-    found
-}
-
 /// S3: reads what was chosen, and stores what differs from HEAD.
 fn read(
     folder: &mut Folder,
@@ -442,7 +431,8 @@ fn read(
         match form {
             Form::Plain => {}
             Form::Converted => {
-                if !hold_converted(folder, &file, taken)? {
+                let mode = stable::mode_of(&file.meta, storage.trust_mode, file.head);
+                if !hold_converted(folder, &file, mode, taken)? {
                     converted.push(file);
                 }
                 continue;
@@ -462,6 +452,9 @@ fn read(
             };
             if let Some(secret) = is_secret(folder, &file, &head)? {
                 hold_secret(folder, &file.path, secret);
+                if !file.based {
+                    taken.unhashed.insert(file.path, mode);
+                }
                 continue;
             }
         }
@@ -537,6 +530,7 @@ fn hold_secret(folder: &mut Folder, path: &RepoPath, secret: Secret) {
 fn hold_converted(
     folder: &mut Folder,
     file: &Wanted,
+    mode: u32,
     taken: &mut Taken,
 ) -> Result<bool, RepoError> {
     let disk = folder.place.on_disk(&file.path);
@@ -550,6 +544,9 @@ fn hold_converted(
         return Ok(false);
     }
     hold_secret(folder, &file.path, secret);
+    if !file.based {
+        taken.unhashed.insert(file.path.clone(), mode);
+    }
     Ok(true)
 }
 

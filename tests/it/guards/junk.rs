@@ -128,6 +128,46 @@ fn a_directory_that_the_history_has_stays_as_it_is() {
 }
 
 #[test]
+fn what_the_history_has_is_no_junk_under_another_name() {
+    let pair = Pair::configured("[guards]\nnew_files = 20\n");
+    let [laptop, server] = pair.hosts();
+    laptop.write("package.json", "{}\n");
+    for number in 0..15 {
+        laptop.write(format!("pages/{number}"), format!("page {number}\n"));
+    }
+    laptop.write("pages/deep/one", "1\n");
+    pair.equal();
+    // By its name that is build output, and new.
+    let rename = |from: &str, to: &str| {
+        fs::rename(laptop.folder.join(from), laptop.folder.join(to)).unwrap();
+    };
+    rename("pages", "dist");
+    server.sees("the new name", |root| {
+        !root.join("pages").exists() && root.join("dist/deep/one").exists()
+    });
+    laptop.synced();
+    assert_eq!(held(laptop, "junk"), names(&[]));
+    pair.equal();
+
+    // Nor is it very much: more names than may be new at once, of which few are.
+    for number in 0..15 {
+        laptop.write(format!("more/{number}"), format!("more {number}\n"));
+    }
+    pair.equal();
+    laptop.run(["pause"]).ok();
+    rename("dist", "old");
+    rename("more", "older");
+    laptop.write("own", "1\n");
+    laptop.run(["resume"]).ok();
+    server.sees("all of it", |root| {
+        root.join("own").exists() && root.join("older/3").exists() && root.join("old/3").exists()
+    });
+    laptop.synced();
+    assert_eq!(laptop.folder_status().held, []);
+    assert_eq!(pair.ends_well().len(), 33);
+}
+
+#[test]
 fn a_heap_of_which_another_host_sends_something_is_one_no_more() {
     let pair = project("");
     let [laptop, server] = pair.hosts();

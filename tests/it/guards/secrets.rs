@@ -8,6 +8,7 @@ use autosync::control::What;
 use autosync::engine::status::State;
 use autosync::names::RepoPath;
 use autosync::names::secret::secret;
+use autosync::repo::stable;
 
 use super::{held, names, never_in_any_blob};
 use crate::support::Sandbox;
@@ -272,6 +273,33 @@ fn a_file_that_becomes_a_secret_by_its_name_or_by_a_later_content_is_held() {
     assert_eq!(held(laptop, "secret"), names(&[".env"]));
     laptop.run(["allow", "Sync/.env"]).ok();
     pair.ends_well();
+}
+
+#[test]
+fn a_secret_that_was_let_through_may_move_in_whatever_form_it_is_stored() {
+    let pair = Pair::new();
+    let [laptop, server] = pair.hosts();
+    let mut large = format!("-----BEGIN PRIVATE KEY-----\n{}", key()).into_bytes();
+    large.resize(usize::try_from(stable::IN_MEMORY).unwrap() + 1, b'x');
+    laptop.write(".gitattributes", "*.local text eol=crlf\n.env text=auto\n");
+    laptop.write(".env", "A=1\nB=2\n");
+    laptop.write("large", large);
+    server.sees("the rules", |root| root.join(".gitattributes").exists());
+    assert_eq!(held(laptop, "secret"), names(&[".env", "large"]));
+    for name in [".env", "large"] {
+        laptop.run(["allow", &format!("Sync/{name}")]).ok();
+    }
+    server.sees("them", |root| {
+        root.join(".env").exists() && root.join("large").exists()
+    });
+    for (from, to) in [(".env", ".env.local"), ("large", "id_rsa")] {
+        fs::rename(laptop.folder.join(from), laptop.folder.join(to)).unwrap();
+        server.sees("its old name goes", |root| !root.join(from).exists());
+        laptop.synced();
+        assert_eq!(held(laptop, "secret"), names(&[]), "{to}");
+        server.sees("its new name", |root| root.join(to).exists());
+    }
+    assert_eq!(laptop.git(["show", "HEAD:.env.local"]), "A=1\nB=2");
 }
 
 #[test]
