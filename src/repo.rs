@@ -81,6 +81,7 @@ pub mod rewritten;
 pub mod root;
 pub mod scan;
 mod secrets;
+mod shown;
 pub mod slots;
 pub mod snapshot;
 pub mod stable;
@@ -93,6 +94,7 @@ mod three_way;
 mod verdict;
 pub mod verify;
 pub mod versions;
+mod volume;
 mod waits;
 
 /// For how long git's word on who commits is taken for true.

@@ -14,6 +14,9 @@ use crate::names::escape;
 /// was rewritten and the like are held back until you say that they are right. `autosync status`
 /// shows what is held and why. The approval counts for what is held now, not for what comes later.
 ///
+/// Which disk or directory is the right one is a question of its own: if something else is held, too,
+/// that takes an approval first, and another one for the disk.
+///
 /// Some things no approval lets through: for a file that is too large raise `max_file`, for a
 /// filter that is missing install it. What to do is said.
 #[derive(Debug, Args)]
@@ -36,7 +39,8 @@ pub(super) fn run(args: &ApproveArgs, scene: &Scene) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
     for folder in status.folders {
         if approved.contains(&folder.name) {
-            for (message, hint) in folder.needs_more() {
+            let other = folder.needs_another();
+            for (message, hint) in other.into_iter().chain(folder.needs_more()) {
                 let line = escape(format!("Still held: {message}. {hint}").as_bytes());
                 say(format_args!("{line}"))?;
                 exit = Exit::Partly;

@@ -117,6 +117,10 @@ impl Engine {
         if let Some(tip) = outcome.tip {
             self.set_tip(now, tip);
         }
+        if outcome.held_grew {
+            // A person who approves has not seen that yet.
+            self.approved_snapshot = false;
+        }
         let mut touched = Vec::new();
         if let Some(committed) = outcome.committed {
             touched.clone_from(&committed.paths);

@@ -167,6 +167,8 @@ pub struct Snapshotted {
     pub busy: Vec<Waiting>,
     /// What a guard holds back, as it stands now for the whole folder.
     pub held: Vec<Held>,
+    /// Whether there is more in it that a person can approve than there was before.
+    pub held_grew: bool,
     /// What will not be committed, as it stands now for the scope looked at.
     pub skipped: Vec<Waiting>,
     /// Paths whose content deliberately differs from HEAD, as it stands now.
@@ -310,6 +312,8 @@ pub struct Applied {
     pub deferred: Vec<Waiting>,
     /// What a guard holds back, as it stands now.
     pub held: Vec<Held>,
+    /// Whether more removals wait for approval than before.
+    pub held_grew: bool,
     /// For how long the removals that wait for approval have done so, if any do.
     pub waited: Option<Duration>,
     /// The conflict copies that came in.

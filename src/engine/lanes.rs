@@ -229,7 +229,7 @@ impl Engine {
         self.counters.snapshots += u64::from(!scope.is_nothing());
         self.look = false;
         self.timers.clear(Timer::Look);
-        let approved = self.approved_snapshot && !scope.is_nothing();
+        let approved = self.approved_snapshot && scope == Scope::Everything;
         let job = Job::Snapshot {
             scope: scope.clone(),
             even_open: batch

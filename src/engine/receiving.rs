@@ -376,7 +376,7 @@ impl Engine {
         if let Some(hub) = hub {
             self.contained = Some(hub);
         }
-        if approved {
+        if approved || outcome.held_grew {
             self.approved_apply = false;
         }
         let ours = outcome.host.as_ref() == Some(&self.settings.host);

@@ -156,6 +156,25 @@ impl FolderStatus {
         stopped || self.held.iter().any(|held| Code::is_approvable(&held.code))
     }
 
+    /// Returns what stays held beside what one approval lets through: message and hint of each. Which
+    /// directory the folder is comes before all else, and a disk is a matter of its own.
+    pub fn needs_another(&self) -> Vec<(String, String)> {
+        let word = |code: Code| code.word();
+        let is_other_root = self.state == State::Held && self.code == word(Code::RootChanged);
+        let approvable = |held: &&HeldStatus| Code::is_approvable(&held.code);
+        let is_mount = |held: &&HeldStatus| held.code == word(Code::Mounted);
+        let (mounts, others): (Vec<_>, Vec<_>) =
+            self.held.iter().filter(approvable).partition(is_mount);
+        let stay = match (is_other_root, others.is_empty()) {
+            (true, _) => [others, mounts].concat(),
+            (false, true) => Vec::new(),
+            (false, false) => mounts,
+        };
+        stay.iter()
+            .map(|held| (held.message.clone(), held.hint.clone()))
+            .collect()
+    }
+
     /// Returns what is held and stays so whatever a person approves: message and hint of each.
     pub fn needs_more(&self) -> Vec<(String, String)> {
         let mut found: Vec<_> = self

@@ -68,13 +68,13 @@ impl Boot {
     }
 }
 
-/// Takes out of a batch what a power cut may have done to it, and holds it.
+/// Takes out of a batch what a power cut may have done to it, and holds it, but for what is `granted`.
 pub fn hold(
     folder: &mut Folder,
     head: &Lookup,
     tip: Option<ObjectId>,
     everything: bool,
-    approved: bool,
+    granted: &BTreeMap<RepoPath, ObjectId>,
     taken: &mut Taken,
 ) -> Result<(), RepoError> {
     let before = folder.boot.clone();
@@ -82,17 +82,18 @@ pub fn hold(
         return Ok(());
     }
     let mut wanted = BTreeMap::new();
-    if !approved {
-        for (path, entry) in &taken.edits {
-            let Some(entry) = entry else { continue };
-            let was = head
-                .get(path)?
-                .filter(|was| !was.is_tree() && was.id != entry.id);
-            let clean = !folder.view.staged.contains_key(path);
-            let known = before.suspects.get(path) == Some(&entry.id);
-            if was.is_some() && (known || (before.look && clean)) {
-                wanted.insert(path.clone(), (entry.id, known));
-            }
+    for (path, entry) in &taken.edits {
+        let Some(entry) = entry else { continue };
+        if granted.get(path) == Some(&entry.id) {
+            continue;
+        }
+        let was = head
+            .get(path)?
+            .filter(|was| !was.is_tree() && was.id != entry.id);
+        let clean = !folder.view.staged.contains_key(path);
+        let known = before.suspects.get(path) == Some(&entry.id);
+        if was.is_some() && (known || (before.look && clean)) {
+            wanted.insert(path.clone(), (entry.id, known));
         }
     }
     let mut found: BTreeMap<RepoPath, ObjectId> = BTreeMap::new();
@@ -119,9 +120,6 @@ pub fn hold(
     let boot = &mut folder.boot;
     if everything {
         boot.look = false;
-        boot.suspects.clear();
-    }
-    if approved {
         boot.suspects.clear();
     }
     boot.suspects

@@ -1,5 +1,6 @@
 //! The tree lane's own memory of a folder, and what it checks before every job (S1).
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -9,9 +10,12 @@ use super::filter::Patterns;
 use super::history::History;
 use super::journal::journal_open;
 use super::junk::{self, Heaps};
+use super::mounts::Waits;
 use super::plan::{self, Approval};
 use super::publish::{IndexEdit, Published, publish};
 use super::reword::REWORD;
+use super::root::here;
+use super::shown::Shown;
 use super::{Place, RepoError, Settings, apply, merge, rewritten, stable, taken_out};
 use crate::clock;
 use crate::engine::event::{Code, Held, Recovery, Trouble, Waiting};
@@ -58,6 +62,12 @@ pub struct Folder {
     pub tracked_only: bool,
     /// Deletions that wait for approval.
     pub held_deletes: BTreeSet<RepoPath>,
+    /// What is held, as a person was shown it.
+    pub(super) shown: Shown,
+    /// The directory that was found in the root's place.
+    pub(super) doubted: RefCell<Option<String>>,
+    /// The directory in the root's place that a person said is right.
+    pub(super) accepted: RefCell<Option<String>>,
     /// Paths that the user staged in part, since when.
     pub staged_since: BTreeMap<RepoPath, Moment>,
     /// The log of operations.
@@ -87,6 +97,9 @@ impl Folder {
             unreadable: BTreeSet::new(),
             tracked_only,
             held_deletes: BTreeSet::new(),
+            shown: Shown::default(),
+            doubted: RefCell::default(),
+            accepted: RefCell::default(),
             staged_since: BTreeMap::new(),
             history: History::default(),
             deleted: VecDeque::new(),
@@ -95,10 +108,15 @@ impl Folder {
 
     /// Takes S1's record, after the gate and everything that an earlier job left open.
     ///
-    /// Returns also whether `approved` was needed for the root. Errors with a pause while the
+    /// Takes the root and the mounts that are `granted` as they are. Errors with a pause while the
     /// user's git is at work.
-    pub fn begin(&mut self, approved: bool) -> Result<(Record, bool), RepoError> {
-        let spent = self.check_root(approved)?;
+    pub(super) fn begin(&mut self, granted: &Shown) -> Result<Record, RepoError> {
+        let tip = refs::read(
+            &self.place.git,
+            &self.place.objects,
+            &self.place.branch_ref(),
+        )?;
+        self.check_root(tip, granted.root.as_deref())?;
         let branch = self.place.settings.branch.clone();
         if let Some(trouble) = gate::closed(&self.place.git, &branch)? {
             return Err(RepoError::Blocked(trouble));
@@ -109,20 +127,21 @@ impl Folder {
         self.finish_pending()?;
         let record = gate::record(&self.place.git, &self.place.objects, &branch)?;
         self.refresh_view(&record)?;
-        self.look_at_mounts(record.tip, approved && !spent)?;
-        Ok((record, spent))
+        self.look_at_mounts(record.tip, &granted.mounts)?;
+        Ok(record)
     }
 
-    /// Looks which file systems are mounted below the root. `approved` takes them as they are.
+    /// Looks which file systems are mounted below the root. Those that are `granted` are taken as
+    /// they are.
     pub(super) fn look_at_mounts(
         &self,
         tip: Option<ObjectId>,
-        approved: bool,
+        granted: &Waits,
     ) -> Result<(), RepoError> {
         let place = &self.place;
         let head = Lookup::new(&place.objects, place.tree_of(tip)?);
         let mut mounts = place.mounts.borrow_mut();
-        mounts.look(place, &head, &self.bases, approved)
+        mounts.look(place, &head, &self.bases, granted)
     }
 
     /// Finishes an apply that was begun. A commit that the user made meanwhile is merged at once.
@@ -297,7 +316,7 @@ impl Folder {
     ///
     /// Returns the tip. Must run under our own lock of the folder, before any other job.
     pub fn recover(&mut self) -> Result<Option<ObjectId>, RepoError> {
-        self.check_root(false)?;
+        here(&self.place)?;
         self.boot = Boot::begin(&self.place)?;
         let place = &self.place;
         let pending = refs::read(&place.git, &place.objects, PENDING)?;
@@ -306,6 +325,16 @@ impl Folder {
             .chain(apply::journal_target(place)?)
             .chain(refs::read(&place.git, &place.objects, REWORD)?)
             .collect();
+        if !tips.is_empty() {
+            // What is left to be done is done to that directory alone.
+            let tip = refs::read(
+                &self.place.git,
+                &self.place.objects,
+                &self.place.branch_ref(),
+            )?;
+            self.check_root(tip, None)?;
+        }
+        let place = &self.place;
         super::publish::remove_own_locks(place, &tips)?;
         let branch = place.settings.branch.clone();
         if let Some(trouble) = gate::closed(&place.git, &branch)? {

@@ -12,11 +12,13 @@ use super::folder::{Folder, LET_GO};
 use super::journal::journal_open;
 use super::markers;
 use super::merge::{self, MergeOutcome, Prefer};
+use super::mounts::Waits;
 use super::moves::Slots;
 use super::network::{Kind, Remote};
 use super::plan::Approval;
 use super::reword;
 use super::rewritten;
+use super::shown::Shown;
 use super::slots::Area;
 use super::snapshot::{Request, snapshot};
 use super::{RepoError, apply, taken_out, waits};
@@ -131,10 +133,16 @@ impl Folder {
         match snapshot(self, &request, emit) {
             Ok(mut outcome) => {
                 outcome.marked = self.marked(outcome.tip);
+                if outcome.blocked.is_none() {
+                    let shown = Shown::by(self);
+                    outcome.held_grew = shown.is_more_than(&self.shown);
+                    self.shown = shown;
+                }
                 outcome
             }
             Err(error) => {
                 tracing::debug!(%error, "no snapshot");
+                let held_grew = self.note_doubt();
                 let tip = refs::read(
                     &self.place.git,
                     &self.place.objects,
@@ -145,6 +153,7 @@ impl Folder {
                     held: self.held_groups(),
                     deferred: self.waiting(),
                     blocked: Some(error.trouble()),
+                    held_grew,
                     ..Snapshotted::default()
                 }
             }
@@ -238,14 +247,15 @@ impl Folder {
             &self.place.branch_ref(),
         );
         let before = before.ok().flatten();
+        let waiting: BTreeSet<_> = self.waiting_removals(None).into_keys().collect();
         let approval = if approved {
-            Approval::Person
+            Approval::Own(waiting.clone())
         } else {
             Approval::Commits
         };
         let checked = self
-            .check_root(false)
-            .and_then(|_| self.look_at_mounts(before, false));
+            .check_root(before, None)
+            .and_then(|()| self.look_at_mounts(before, &Waits::default()));
         let done = checked.and_then(|()| {
             apply::apply(
                 &self.place,
@@ -255,7 +265,10 @@ impl Folder {
                 &approval,
             )
         });
-        self.after_apply(done, before, target)
+        let mut applied = self.after_apply(done, before, target);
+        let still = self.waiting_removals(None);
+        applied.held_grew = still.keys().any(|path| !waiting.contains(path));
+        applied
     }
 
     /// Completes what an apply says by what it left.

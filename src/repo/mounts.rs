@@ -3,25 +3,26 @@
 //! A file system that appears over a directory hides its files, and one that goes takes its files
 //! along: neither is a deletion, and what is written there meanwhile belongs elsewhere. So which
 //! mounts are part of the folder is written down, and a directory at which that changed waits, with
-//! all that is below it, for the mount to be as it was or for a person.
+//! all that is below it, for the mount to be as it was or for a person. A disk without a name of its
+//! own (`volume`) is the one that was there if it is what the kernel says and has something of what
+//! was on it, or if it has most of that.
 //!
 //! Invariant: a path below a directory that waits is neither committed nor written.
 //!
 //! Absent: the root itself (`root`), and systems without `/proc/self/mountinfo`, where every mount
 //! counts as part of the folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::statvfs;
-
 use super::bases::Bases;
+use super::volume::{self, Volume};
 use super::{Place, RepoError, records};
 use crate::engine::event::{Code, Held};
-use crate::git::tree::Lookup;
-use crate::names::RepoPath;
+use crate::git::tree::{Entry, Lookup};
+use crate::names::{ObjectId, RepoPath};
 
 /// Everything that is mounted for this process.
 const TABLE: &str = "/proc/self/mountinfo";
@@ -29,39 +30,39 @@ const TABLE: &str = "/proc/self/mountinfo";
 const FILE: &str = "mounts";
 const KIND: &str = "autosync mounts 1";
 
-/// Which file system is mounted somewhere, as far as it tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Which {
-    id: u64,
-    top: u64,
-}
-
 /// Why a directory waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wait {
     /// Something is mounted over it that was not.
-    Covered,
+    Covered(Volume),
+    /// Another disk seems to be mounted there than the one that was.
+    Other(Volume),
     /// What was mounted there is not.
     Away,
 }
+
+/// The directories that wait.
+pub(super) type Waits = BTreeMap<RepoPath, Wait>;
 
 /// The mounts below the root of a folder.
 #[derive(Debug, Default)]
 pub struct Mounts {
     /// Those that are part of the folder; `None` before the first look.
-    known: Option<BTreeMap<RepoPath, Which>>,
-    waiting: BTreeMap<RepoPath, Wait>,
+    known: Option<BTreeMap<RepoPath, Volume>>,
+    waiting: Waits,
+    /// Where nothing is left of what was there, and a person said that this is right.
+    emptied: BTreeSet<RepoPath>,
 }
 
 impl Mounts {
-    /// Looks at the mounts again, against what HEAD and the base map have below them. `approved`
-    /// accepts what is there now.
-    pub fn look(
+    /// Looks at the mounts again, against what HEAD and the base map have below them. What is
+    /// `granted` is accepted if it is still so.
+    pub(super) fn look(
         &mut self,
         place: &Place,
         head: &Lookup,
         bases: &Bases,
-        approved: bool,
+        granted: &Waits,
     ) -> Result<(), RepoError> {
         let now = mounted_below(place.root());
         self.waiting.clear();
@@ -75,18 +76,46 @@ impl Mounts {
             },
         };
         let before = known.clone();
-        let has_files = |dir: &RepoPath| -> Result<bool, RepoError> {
-            Ok(head.get(dir)?.is_some_and(|entry| entry.is_tree())
-                || bases.iter().any(|(path, _)| path.is_within(dir)))
+        let tree = |dir: &RepoPath| -> Result<Option<ObjectId>, RepoError> {
+            let entry = head.get(dir)?.filter(Entry::is_tree);
+            Ok(entry.map(|entry| entry.id))
         };
-        for (dir, which) in &now {
-            if known.get(dir) == Some(which) {
+        let has_files = |dir: &RepoPath| -> Result<bool, RepoError> {
+            Ok(tree(dir)?.is_some() || bases.iter().any(|(path, _)| path.is_within(dir)))
+        };
+        for (dir, volume) in &now {
+            let was = known.get(dir);
+            let is_same = was == Some(volume);
+            if is_same && volume.is_named() || !has_files(dir)? {
+                known.insert(dir.clone(), volume.clone());
                 continue;
             }
-            if !approved && has_files(dir)? {
-                self.waiting.insert(dir.clone(), Wait::Covered);
+            let disk = place.on_disk(dir);
+            let tree = tree(dir)?;
+            let is_right = if is_same {
+                let is_empty = tree.map(|tree| volume::nothing_is_there(place, tree, &disk));
+                let is_empty = is_empty.transpose()?.unwrap_or(false);
+                if !is_empty {
+                    self.emptied.remove(dir);
+                }
+                !is_empty || self.emptied.contains(dir)
+            } else if let (Some(was), Some(tree)) = (was, tree) {
+                // Two names that differ are two disks; a number may be another of the same one.
+                !(was.is_named() && volume.is_named()) && volume::most_is_there(place, tree, &disk)?
             } else {
-                known.insert(dir.clone(), *which);
+                false
+            };
+            let wait = match was {
+                Some(_) => Wait::Other(volume.clone()),
+                None => Wait::Covered(volume.clone()),
+            };
+            if is_right {
+                known.insert(dir.clone(), volume.clone());
+            } else if granted.get(dir) == Some(&wait) {
+                known.insert(dir.clone(), volume.clone());
+                self.emptied.insert(dir.clone());
+            } else {
+                self.waiting.insert(dir.clone(), wait);
             }
         }
         let gone: Vec<RepoPath> = known
@@ -95,7 +124,7 @@ impl Mounts {
             .cloned()
             .collect();
         for dir in gone {
-            if !approved && has_files(&dir)? {
+            if granted.get(&dir) != Some(&Wait::Away) && has_files(&dir)? {
                 self.waiting.insert(dir, Wait::Away);
             } else {
                 known.remove(&dir);
@@ -112,18 +141,24 @@ impl Mounts {
     pub fn hindrance(&self, path: &RepoPath) -> Option<&'static str> {
         let (_, wait) = self.waiting.iter().find(|(dir, _)| path.is_within(dir))?;
         Some(match wait {
-            Wait::Covered => "something is mounted over its directory",
+            Wait::Covered(_) => "something is mounted over its directory",
+            Wait::Other(_) => "another disk is at its directory",
             Wait::Away => "its disk is not mounted",
         })
     }
 
+    /// Returns the directories that wait.
+    pub(super) fn waiting(&self) -> &Waits {
+        &self.waiting
+    }
+
     /// Returns the directories that wait, for status.
     pub fn held(&self) -> Vec<Held> {
-        let group = |wanted: Wait, words: &str, hint: &str| {
+        let group = |wanted: &dyn Fn(&Wait) -> bool, words: &str, hint: &str| {
             let dirs: Vec<&RepoPath> = self
                 .waiting
                 .iter()
-                .filter(|(_, wait)| **wait == wanted)
+                .filter(|(_, wait)| wanted(wait))
                 .map(|(dir, _)| dir)
                 .collect();
             let message = match dirs.as_slice() {
@@ -143,63 +178,65 @@ impl Mounts {
             })
         };
         let covered = group(
-            Wait::Covered,
+            &|wait| matches!(wait, Wait::Covered(_)),
             "something is mounted over",
             "Unmount it, and syncing goes on by itself; if it is to be part of the folder, run \
              `autosync approve`: what it hides is then deleted everywhere.",
         );
+        let other = group(
+            &|wait| matches!(wait, Wait::Other(_)),
+            "another disk than before is mounted at",
+            "Mount the one that was there, and syncing goes on by itself; if this one is right, run \
+             `autosync approve`: what it does not have is then deleted everywhere.",
+        );
         let away = group(
-            Wait::Away,
+            &|wait| *wait == Wait::Away,
             "the disk is not mounted that belongs at",
             "Mount it, and syncing goes on by itself; if its files are gone for good, run \
              `autosync approve`: they are then deleted everywhere.",
         );
-        covered.into_iter().chain(away).collect()
+        [covered, other, away].into_iter().flatten().collect()
     }
 }
 
-fn read(place: &Place) -> Result<Option<BTreeMap<RepoPath, Which>>, RepoError> {
+fn read(place: &Place) -> Result<Option<BTreeMap<RepoPath, Volume>>, RepoError> {
     let Some(records) = records::read(&place.store.join(FILE), KIND, 3)? else {
         return Ok(None);
     };
-    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
     let mount = |record: records::Fields| {
         let [id, top, dir] = &record[..] else {
             return None;
         };
-        let which = Which {
-            id: number(id)?,
-            top: number(top)?,
+        let volume = Volume {
+            id: String::from_utf8(id.clone()).ok()?,
+            top: std::str::from_utf8(top).ok()?.parse().ok()?,
         };
-        Some((RepoPath::new(dir).ok()?, which))
+        Some((RepoPath::new(dir).ok()?, volume))
     };
     Ok(Some(records.into_iter().filter_map(mount).collect()))
 }
 
-fn write(place: &Place, known: &BTreeMap<RepoPath, Which>) -> Result<(), RepoError> {
+fn write(place: &Place, known: &BTreeMap<RepoPath, Volume>) -> Result<(), RepoError> {
     let records: Vec<records::Fields> = known
         .iter()
-        .map(|(dir, which)| {
-            let number = |number: u64| number.to_string().into_bytes();
-            vec![number(which.id), number(which.top), dir.as_bytes().to_vec()]
+        .map(|(dir, volume)| {
+            let id = volume.id.clone().into_bytes();
+            let top = volume.top.to_string().into_bytes();
+            vec![id, top, dir.as_bytes().to_vec()]
         })
         .collect();
     records::write(&place.store.join(FILE), KIND, &records)
 }
 
 /// Returns what is mounted below a directory, `.git` left out.
-fn mounted_below(root: &Path) -> BTreeMap<RepoPath, Which> {
+fn mounted_below(root: &Path) -> BTreeMap<RepoPath, Volume> {
     // Where there is no such table nothing is known of mounts.
     let table = fs::read(TABLE).unwrap_or_default();
     points_below(&table, root)
         .into_iter()
         .map(|dir| {
-            let disk = dir.under(root);
-            let which = Which {
-                id: statvfs(&disk).map_or(0, |about| about.f_fsid),
-                top: super::root::seen(&disk).map_or(0, |(_, inode)| inode),
-            };
-            (dir, which)
+            let volume = Volume::at(&dir.under(root));
+            (dir, volume)
         })
         .collect()
 }

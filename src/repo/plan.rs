@@ -54,10 +54,8 @@ pub struct Ends {
 pub enum Approval {
     /// Those that a commit with `Autosync-Approved` made.
     Commits,
-    /// Also those of these paths, which this host itself made.
+    /// Also those of these paths, which this host itself made or a person approved here.
     Own(BTreeSet<RepoPath>),
-    /// All: a person approved them here.
-    Person,
 }
 
 /// Makes the plan. Nothing is touched but the stage, where rules may be laid out.
@@ -82,7 +80,7 @@ pub fn plan(
     let removed = removals(&differences);
     let mass = is_mass(place, old_tree, Some(new_tree), &removed, 0)?;
     let agreed = agreed(place, approval, mass, &incoming)?;
-    let is_agreed = |path: &RepoPath| *approval == Approval::Person || agreed.contains(path);
+    let is_agreed = |path: &RepoPath| agreed.contains(path);
     let unapproved = removed.iter().filter(|it| !is_agreed(it)).cloned();
     let unapproved: BTreeSet<RepoPath> = unapproved.collect();
     let holds = is_mass(place, old_tree, Some(new_tree), &unapproved, 0)?;
@@ -238,9 +236,9 @@ fn agreed(
 ) -> Result<BTreeSet<RepoPath>, RepoError> {
     let mut agreed = match approval {
         Approval::Own(paths) => paths.clone(),
-        Approval::Commits | Approval::Person => BTreeSet::new(),
+        Approval::Commits => BTreeSet::new(),
     };
-    if mass && *approval != Approval::Person {
+    if mass {
         for (_, commit) in incoming {
             if !commit.trailers("Autosync-Approved").is_empty() {
                 agreed.extend(removed_by(place, commit)?);

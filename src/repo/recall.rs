@@ -18,6 +18,7 @@ use super::mass;
 use super::merge::{self, Prefer};
 use super::operation::{self, Kind, Operation};
 use super::plan::{self, Approval};
+use super::shown::Shown;
 use super::three_way::{self, Trees};
 use super::{Place, RepoError, apply, copies, here, message};
 use crate::clock;
@@ -65,7 +66,7 @@ impl Folder {
     }
 
     fn try_recall(&mut self, recall: &Recall) -> Result<Recalled, RepoError> {
-        let (record, _) = self.begin(false)?;
+        let record = self.begin(&Shown::default())?;
         self.note_now();
         let Some(tip) = record.tip else {
             return Err(none("there is no commit yet, so nothing can come back"));

@@ -9,6 +9,7 @@
 
 use super::folder::Folder;
 use super::publish::{Published, publish};
+use super::shown::Shown;
 use super::{Place, RepoError, notes};
 use crate::engine::event::Described;
 use crate::fault;
@@ -26,7 +27,7 @@ pub(super) fn describe(
     message: &str,
     may_reword: bool,
 ) -> Result<Described, RepoError> {
-    let (record, _) = folder.begin(false)?;
+    let record = folder.begin(&Shown::default())?;
     let is_ours_alone = may_reword
         && record.tip == Some(commit)
         && folder.bases.is_empty()

@@ -11,8 +11,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use super::folder::Folder;
+use super::volume::{self, Volume};
 use super::{Place, RepoError};
 use crate::engine::event::{Code, Recovery, Trouble};
+use crate::names::ObjectId;
 use crate::process;
 
 /// Looks whether the folder and its repository are there at all.
@@ -86,33 +88,57 @@ fn hold<T>(code: Code, message: &str, hint: &str) -> Result<T, RepoError> {
 impl Folder {
     /// Checks that the folder's root is the directory that it was.
     ///
-    /// Within one boot device and inode must be the same. Over a boot the device may get another
-    /// number. `approved` accepts what is there now. Errors with a hold otherwise. Returns whether
-    /// the approval was needed.
-    pub fn check_root(&self, approved: bool) -> Result<bool, RepoError> {
+    /// Within one boot device and inode must be the same, but that a disk with a name of its own may
+    /// come back as another device. Over a boot the device may get another number. If the repository,
+    /// which is a sentinel, is elsewhere, the disk's name must be the same, or something of what the
+    /// `tip` has must be there. The one that is `granted` is accepted. Errors with a hold otherwise.
+    pub(super) fn check_root(
+        &self,
+        tip: Option<ObjectId>,
+        granted: Option<&str>,
+    ) -> Result<(), RepoError> {
         let meta = here(&self.place)?;
+        let root = self.place.root();
         let file = self.place.store.join("root");
-        let now = format!("{} {} {}\n", meta.dev(), meta.ino(), process::boot_id());
+        let volume = Volume::at(root);
+        let boot = process::boot_id();
+        let now = format!("{} {} {boot} {}\n", meta.dev(), meta.ino(), volume.id);
         let before = fs::read_to_string(&file).unwrap_or_default();
-        if before == now {
-            return Ok(false);
-        }
+        let is_elsewhere = !self.place.store.starts_with(root);
         let mut is_other = false;
-        let words: Vec<&str> = before.split_ascii_whitespace().collect();
-        if let [device, inode, boot] = words[..] {
-            let same_inode = inode == meta.ino().to_string();
-            let same_device = device == meta.dev().to_string();
-            is_other = !same_inode || (boot == process::boot_id() && !same_device);
-            if !approved && is_other {
-                let hint = "If this is right, run `autosync approve`; else mount the right disk.";
-                return hold(
-                    Code::RootChanged,
-                    "another directory is where the folder was",
-                    hint,
-                );
-            }
+        if let [device, inode, ran, id @ ..] =
+            &before.split_ascii_whitespace().collect::<Vec<_>>()[..]
+        {
+            let was_named = id.first().is_some_and(|id| volume::is_name(id));
+            let is_named_alike = was_named && id.first() == Some(&volume.id.as_str());
+            let is_same_device = *device == meta.dev().to_string() || is_named_alike;
+            is_other = *inode != meta.ino().to_string()
+                || (*ran == boot && !is_same_device)
+                || (is_elsewhere && was_named && volume.is_named() && !is_named_alike);
         }
-        fs::write(&file, now).map_err(|error| RepoError::io(&file, error))?;
-        Ok(is_other)
+        let accepted = self.accepted.borrow().as_deref() == Some(&now);
+        if !is_other
+            && !accepted
+            && is_elsewhere
+            && !volume.is_named()
+            && let Some(tree) = self.place.tree_of(tip)?
+        {
+            is_other = volume::nothing_is_there(&self.place, tree, root)?;
+        }
+        if is_other && granted == Some(&now) {
+            self.accepted.replace(Some(now.clone()));
+        } else if is_other {
+            self.doubted.replace(Some(now));
+            let hint = "If this is right, run `autosync approve`; else mount the right disk.";
+            return hold(
+                Code::RootChanged,
+                "another directory is where the folder was",
+                hint,
+            );
+        }
+        if before != now {
+            fs::write(&file, now).map_err(|error| RepoError::io(&file, error))?;
+        }
+        Ok(())
     }
 }

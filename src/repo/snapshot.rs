@@ -10,9 +10,11 @@ use std::io;
 use super::bases::{Base, Bases, Why};
 use super::displaced::{Limits, drop_late, ever_open, sweep_displaced};
 use super::folder::{Folder, PENDING};
+use super::mounts::Waits;
 use super::parting::parting;
 use super::plan::Approval;
 use super::publish::{IndexEdit, Published, publish};
+use super::shown::Shown;
 use super::{
     Place, RepoError, apply, boot, junk, mass, merge, message, scan, staged, take, taken_out,
 };
@@ -35,7 +37,7 @@ pub struct Request<'a> {
     pub even_open: &'a BTreeSet<RepoPath>,
     /// Why.
     pub trigger: Trigger,
-    /// Whether a person approved what the guards hold.
+    /// Whether a person approved what the guards hold, as the last outcome said.
     pub approved: bool,
 }
 
@@ -48,10 +50,15 @@ pub fn snapshot(
     request: &Request<'_>,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Snapshotted, RepoError> {
-    let (mut record, spent) = folder.begin(request.approved)?;
+    let granted = if request.approved {
+        folder.granted()
+    } else {
+        Shown::default()
+    };
+    let mut record = folder.begin(&granted)?;
     let back = put_back(folder, &record, emit)?;
     if back.is_some() {
-        record = folder.begin(false)?.0;
+        record = folder.begin(&Shown::default())?;
     }
     fault::at("S1.record");
     let head_tree = folder.place.tree_of(record.tip)?;
@@ -68,23 +75,21 @@ pub fn snapshot(
         &head,
         record.tip,
         candidates.everything,
-        request.approved,
+        &granted.suspects,
         &mut taken,
     )?;
     fault::at("S3.read");
     if taken.deletes() {
         // Only now: what a disk took along in the meantime looks deleted.
-        folder.check_root(false)?;
-        folder.look_at_mounts(record.tip, false)?;
+        folder.check_root(record.tip, None)?;
+        folder.look_at_mounts(record.tip, &Waits::default())?;
         taken.leave_out_hidden(&folder.place);
     }
 
     if candidates.everything {
         folder.held_deletes.clear();
     }
-    // Who said that another root is right has not seen yet what it would delete.
-    let approved = request.approved && !spent;
-    let (tree, differences) = guarded_tree(folder, head_tree, &mut taken.edits, approved)?;
+    let (tree, differences) = guarded_tree(folder, head_tree, &mut taken.edits, &granted.removals)?;
 
     let mut outcome = Snapshotted {
         tip: record.tip,
@@ -101,7 +106,7 @@ pub fn snapshot(
         commit(
             folder,
             request,
-            approved,
+            &granted.removals,
             gathering,
             &record,
             tree,
@@ -124,36 +129,37 @@ pub fn snapshot(
     Ok(outcome)
 }
 
-/// S4, first half: the new tree, with the guards on what it would delete.
+/// S4, first half: the new tree, with the guards on what it would delete beside what is `granted`.
 fn guarded_tree(
     folder: &mut Folder,
     head_tree: Option<ObjectId>,
     edits: &mut Edits,
-    approved: bool,
+    granted: &BTreeSet<RepoPath>,
 ) -> Result<(Option<ObjectId>, Vec<Difference>), RepoError> {
     let (tree, differences) = tree_of_edits(&folder.place, head_tree, edits)?;
-    let gone = really_gone(&differences);
+    let all_gone = really_gone(&differences);
+    let gone: BTreeSet<RepoPath> = all_gone.difference(granted).cloned().collect();
+    if gone.len() < all_gone.len() {
+        folder.deleted.clear();
+    }
     let lately = folder.deleted_lately(0);
     // Whatever the limits say, a folder that was emptied is no ordinary deletion.
     let emptied = tree.is_none() && gone.len() > 1;
     let is_mass = match head_tree {
-        Some(head_tree) if !approved && !gone.is_empty() => {
+        Some(head_tree) if !gone.is_empty() => {
             mass::is_mass(&folder.place, head_tree, tree, &gone, lately)?
         }
         Some(_) | None => false,
     };
-    if approved || !(is_mass || emptied) {
-        if approved {
-            folder.deleted.clear();
-        } else if !gone.is_empty() {
-            folder.deleted_lately(gone.len());
-        }
+    if !(is_mass || emptied) {
+        folder.deleted_lately(gone.len());
         return Ok((tree, differences));
     }
     // Held: the removals wait, and so does a file that took the place of a directory.
     folder.held_deletes.extend(gone.iter().cloned());
     edits.retain(|path, entry| {
-        entry.is_some() && !gone.iter().any(|lost| lost != path && lost.is_within(path))
+        (entry.is_some() || granted.contains(path))
+            && !gone.iter().any(|lost| lost != path && lost.is_within(path))
     });
     tree_of_edits(&folder.place, head_tree, edits)
 }
@@ -214,7 +220,7 @@ fn store(folder: &Folder, gathering: Gathering, read: &[RepoPath]) -> Result<(),
 fn commit(
     folder: &mut Folder,
     request: &Request<'_>,
-    approved: bool,
+    granted: &BTreeSet<RepoPath>,
     gathering: Gathering,
     record: &Record,
     tree: Option<ObjectId>,
@@ -229,7 +235,8 @@ fn commit(
         None => place.objects.write_tree(Vec::new())?,
     };
     let mut more = Vec::new();
-    if approved && differences.iter().any(|it| it.new.is_none()) {
+    let is_granted = |it: &Difference| it.new.is_none() && granted.contains(&it.path);
+    if differences.iter().any(is_granted) {
         more.push(("Autosync-Approved", place.settings.host.clone()));
     }
     let summary = message::summary(differences);

@@ -269,6 +269,40 @@ fn removals_wait_for_a_person_and_go_through_once_approved() {
 }
 
 #[test]
+fn an_approval_is_for_the_removals_that_waited_and_not_for_what_comes_later() {
+    let names = |dir: &str| (0..80).map(|n| format!("{dir}/{n}")).collect::<Vec<_>>();
+    let all = [names("many"), names("other")].concat();
+    let files: Vec<(&str, &str)> = all.iter().map(|name| (name.as_str(), "x\n")).collect();
+    let pair = Pair::new(&files);
+    let (here, there) = (&pair.laptop, &pair.server);
+    let away = |dir: &str| {
+        there.git(&["rm", "-q", "-r", dir]);
+        there.git(&["commit", "-qm", "by plain git"]);
+        there.git(&["push", "-q", "origin", "main"]);
+    };
+    away("many");
+    assert_eq!(here.once().code, Some(3));
+    // The person saw that; this comes before the approval does its work.
+    away("other");
+    here.git(&["fetch", "-q", "origin"]);
+    let mut folder = Folder::open(settings(&here.root)).unwrap();
+    let job = Job::Apply {
+        target: ObjectId::from_hex(here.git(&["rev-parse", "origin/main"])).unwrap(),
+        approved: true,
+    };
+    let Event::Applied(applied) = folder.run(job, &mut |_| {}) else {
+        panic!("an apply ends as one");
+    };
+    assert_eq!(applied.blocked, None);
+    assert_eq!(applied.held.len(), 1, "{applied:?}");
+    assert_eq!(applied.held[0].message, "80 files were deleted elsewhere");
+    drop(folder);
+    let tree = here.tree();
+    assert_eq!(tree.len(), 80);
+    assert!(tree.keys().all(|name| name.starts_with("other/")));
+}
+
+#[test]
 fn names_that_this_host_cannot_have_stay_in_the_history() {
     let pair = Pair::new(&[("file", "1\n")]);
     let (here, there) = (&pair.laptop, &pair.server);

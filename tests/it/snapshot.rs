@@ -13,6 +13,7 @@ use autosync::repo::{Policy, Settings};
 
 use crate::git_bench::Bench;
 
+mod approval;
 mod choice;
 mod disks;
 mod packs;

@@ -280,6 +280,32 @@ fn a_mass_delete_is_told_once_and_passes_once_when_approved() {
     );
 }
 
+#[test]
+fn an_approval_is_not_for_what_was_found_after_it() {
+    let held = |held_grew| Snapshotted {
+        tip: Some(oid(1)),
+        held: vec![mass_delete()],
+        held_grew,
+        ..Snapshotted::default()
+    };
+    for grew in [false, true] {
+        let mut folder = Folder::quiet();
+        folder.event(Event::Asked(Request::Sync));
+        folder.snapshotted(held(true));
+        folder.actions();
+        // The look that goes on already ends after it.
+        folder.event(Event::Rescan(RescanWhy::Periodic));
+        assert_eq!(folder.jobs().len(), 1);
+        folder.event(Event::Asked(Request::Approve));
+        folder.snapshotted(held(grew));
+        let jobs = folder.jobs();
+        let [Job::Snapshot { approved, .. }] = jobs[..] else {
+            panic!("{jobs:?}");
+        };
+        assert_eq!(approved, !grew);
+    }
+}
+
 /// A folder with a limit for what waits, in which the removals of commit 9 wait.
 fn unattended(limit: Duration) -> Folder {
     let mut folder = Folder::quiet_with(Settings {

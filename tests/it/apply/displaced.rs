@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use autosync::clock;
 use autosync::fault;
+use autosync::names::RepoPath;
 use autosync::repo::apply::apply;
 use autosync::repo::displaced::{Limits, ever_open, sweep_within};
 use autosync::repo::plan::Approval;
@@ -168,8 +169,9 @@ fn what_waited_for_a_person_and_was_approved_stays_for_thirty_days_too() {
     let to = world.incoming(&gone);
     world.apply_well(to);
     assert_eq!(world.stands("d/f7"), "file: d/f7", "it waits");
+    let person = Approval::Own(names.iter().map(|it| RepoPath::new(it).unwrap()).collect());
     let (place, bases, view) = (&world.place, &mut world.bases, &mut world.view);
-    let applied = apply(place, bases, view, to, &Approval::Person).unwrap();
+    let applied = apply(place, bases, view, to, &person).unwrap();
     assert_eq!(applied.blocked, None);
     assert_eq!(world.stands("d/f7"), "nothing");
     let mut wanted = names;

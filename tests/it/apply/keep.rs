@@ -9,6 +9,7 @@ use std::time::Duration;
 use autosync::clock;
 use autosync::engine::event::{Code, Recovery};
 use autosync::fault;
+use autosync::names::RepoPath;
 use autosync::repo::apply::apply;
 use autosync::repo::aside::set_aside;
 use autosync::repo::bases::Why;
@@ -264,9 +265,10 @@ fn a_mass_deletion_waits_for_a_person_and_the_rest_goes_on() {
         .iter()
         .map(|n| (n.as_str(), text(n.clone())))
         .collect();
+    let person = Approval::Own(names.iter().map(|it| RepoPath::new(it).unwrap()).collect());
     for (trailer, argument) in [
         ("", Approval::Commits),
-        ("", Approval::Person),
+        ("", person.clone()),
         ("Autosync-Approved: server\n", Approval::Commits),
     ] {
         let mut world = World::new(&files);
@@ -282,7 +284,7 @@ fn a_mass_deletion_waits_for_a_person_and_the_rest_goes_on() {
         assert_eq!(applied.blocked, None);
         assert_eq!(world.stands("new"), "file: new");
         assert_eq!(world.stands(&names[61]), "nothing");
-        let passes = argument == Approval::Person || !trailer.is_empty();
+        let passes = argument == person || !trailer.is_empty();
         assert_eq!(world.stands(&names[0]) == "nothing", passes);
         if !passes {
             assert_eq!(applied.held.len(), 1);
@@ -291,7 +293,7 @@ fn a_mass_deletion_waits_for_a_person_and_the_rest_goes_on() {
             assert_eq!(why(&world, &names[0]), Some(Why::RemovalWaits));
             world.assert_settled();
             let (place, bases, view) = (&world.place, &mut world.bases, &mut world.view);
-            apply(place, bases, view, to, &Approval::Person).unwrap();
+            apply(place, bases, view, to, &person).unwrap();
         }
         assert_eq!(world.stands(&names[0]), "nothing");
         assert!(world.bases.is_empty());

@@ -250,3 +250,67 @@ fn a_disk_that_is_part_of_the_folder_takes_nothing_along_when_it_goes() {
         .sees("they go", |root| !root.join("usb").exists());
     assert_eq!(pair.ends_well().len(), 6);
 }
+
+#[test]
+fn another_directory_in_the_place_of_the_folder_is_asked_about_and_deletes_nothing() {
+    let mut laptop = Host::new("laptop").with_args([""; 0]);
+    let git = laptop.sandbox.root().join("elsewhere.git");
+    let config = format!(
+        "{AT_ONCE}[[folder]]\npath = \"~/Sync\"\ngit_dir = \"{}\"\n",
+        git.display()
+    );
+    laptop.sandbox.config(&config);
+    fs::create_dir(&laptop.folder).unwrap();
+    let separate = ["init", "-q", "--separate-git-dir", git.to_str().unwrap()];
+    laptop.sandbox.git(&laptop.folder, separate);
+    laptop.start();
+    for n in 0..60 {
+        laptop.write(format!("d/{n}"), format!("{n}\n"));
+    }
+    laptop.write("a", "1\n");
+    laptop.run(["sync"]).ok();
+    laptop.barrier();
+    let tracked = || {
+        laptop
+            .sandbox
+            .git(&git, ["ls-tree", "-r", "--name-only", "main"])
+    };
+    let all = tracked();
+    assert_eq!(all.lines().count(), 61);
+    let told = Told::by(&laptop);
+    let aside = laptop.sandbox.root().join("aside");
+    // It has nothing of what the folder had, and files of its own.
+    let swap = |laptop: &Host, there: &str| {
+        fs::rename(&laptop.folder, &aside).unwrap();
+        fs::create_dir(&laptop.folder).unwrap();
+        laptop.write(there, "f\n");
+    };
+    swap(&laptop, "foreign");
+    let status = held(&laptop, "root-changed");
+    assert!(status.hint.contains("mount the right disk"), "{status:#?}");
+    told.only(&laptop, "root-changed");
+    assert_eq!(tracked(), all);
+    fs::remove_dir_all(&laptop.folder).unwrap();
+    fs::rename(&aside, &laptop.folder).unwrap();
+    laptop.run(["sync"]).ok();
+    well(&laptop);
+    laptop.write("a", "2\n");
+    laptop.run(["sync"]).ok();
+    laptop.barrier();
+    assert_eq!(tracked(), all);
+
+    // A person says that it is right, and is asked again about what is missing in it.
+    swap(&laptop, "new");
+    held(&laptop, "root-changed");
+    laptop.run(["approve"]).ok();
+    laptop.until("what is missing is a question", |host| {
+        let held = host.folder_status().held;
+        held.iter()
+            .any(|it| it.code == "mass-delete" && it.paths.len() + it.more == 61)
+    });
+    laptop.until("the rest goes on", |_| tracked().contains("new"));
+    assert_eq!(tracked().lines().count(), 62);
+    laptop.run(["approve"]).ok();
+    laptop.until("it goes", |_| tracked() == "new");
+    well(&laptop);
+}

@@ -1,7 +1,8 @@
-//! Disks below the folder, and the folder's own, that go in the middle of a look: what cannot be seen is
-//! no deletion.
+//! Disks below the folder, and the folder's own: which one is there, and one that goes or changes in
+//! the middle of a look. What cannot be seen is no deletion.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use autosync::fault;
@@ -10,16 +11,19 @@ use super::*;
 use crate::faults::disk::system;
 use crate::support::inside::{ROOT_INSIDE, inside};
 
+/// A file system without a name of its own, as FAT is: the kernel makes one of the device's number.
+const NAMELESS: &str = "ramfs";
+
 fn mount(kind: &str, at: &Path) {
     system("mount", &["-t", kind, kind, at.to_str().unwrap()]);
 }
 
-fn bind(from: &Path, at: &Path) {
+pub(super) fn bind(from: &Path, at: &Path) {
     let names = [from, at].map(|path| path.to_str().unwrap());
     system("mount", &["--bind", names[0], names[1]]);
 }
 
-fn unmount(at: &Path) {
+pub(super) fn unmount(at: &Path) {
     system("umount", &["--lazy", at.to_str().unwrap()]);
 }
 
@@ -29,7 +33,7 @@ fn struck(lab: &mut Lab, strike: impl FnMut(&str) + 'static) -> Snapshotted {
 }
 
 /// What is held because of a disk.
-fn waiting(outcome: &Snapshotted) -> Vec<String> {
+pub(super) fn waiting(outcome: &Snapshotted) -> Vec<String> {
     let held = outcome.held.iter().filter(|it| it.code == Code::Mounted);
     held.flat_map(|it| it.paths.iter().map(ToString::to_string))
         .collect()
@@ -126,4 +130,117 @@ fn a_root_that_goes_in_the_middle_of_a_look_takes_nothing_along() {
     assert_eq!(outcome.committed, None);
     assert_eq!(outcome.blocked.unwrap().code, Code::RootChanged);
     assert_eq!(lab.tracked(), ["a", "b", "c"]);
+}
+
+#[test]
+fn another_disk_in_the_same_place_is_not_taken_for_the_one_that_was_there() {
+    let test =
+        "snapshot::disks::another_disk_in_the_same_place_is_not_taken_for_the_one_that_was_there";
+    if !inside(ROOT_INSIDE, test) {
+        return;
+    }
+    let mut lab = Lab::new();
+    let usb = lab.bench.root().join("usb");
+    fs::create_dir(&usb).unwrap();
+    mount(NAMELESS, &usb);
+    lab.write("usb/a", "1\n");
+    lab.write("usb/d/b", "1\n");
+    lab.everything();
+    let id = |at: &Path| {
+        (
+            fs::metadata(at).unwrap().dev(),
+            fs::metadata(at).unwrap().ino(),
+        )
+    };
+    let before = id(&usb);
+    // Another stick in the same port has the same number, the same inode at its top, and other files.
+    fs::remove_file(usb.join("a")).unwrap();
+    fs::remove_dir_all(usb.join("d")).unwrap();
+    lab.write("usb/foreign", "f\n");
+    assert_eq!(id(&usb), before);
+    for look in 0..3 {
+        let outcome = lab.everything();
+        assert_eq!(waiting(&outcome), ["usb"], "{look}: {outcome:?}");
+        assert_eq!(lab.tracked(), ["usb/a", "usb/d/b"], "{look}");
+    }
+    // The right one is back.
+    fs::remove_file(usb.join("foreign")).unwrap();
+    lab.write("usb/a", "2\n");
+    lab.write("usb/d/b", "1\n");
+    assert_eq!(lab.everything().held, []);
+    assert_eq!(lab.git(&["show", "HEAD:usb/a"]), "2");
+
+    // The right one in another port has another number, and what it had.
+    unmount(&usb);
+    mount(NAMELESS, &usb);
+    assert_ne!(id(&usb), before);
+    for (name, text) in [("usb/a", "3\n"), ("usb/d/b", "1\n"), ("usb/new", "n\n")] {
+        lab.write(name, text);
+    }
+    let outcome = lab.everything();
+    assert_eq!(waiting(&outcome), [""; 0], "{outcome:?}");
+    assert_eq!(lab.tracked(), ["usb/a", "usb/d/b", "usb/new"]);
+    assert_eq!(lab.git(&["show", "HEAD:usb/a"]), "3");
+
+    // It was emptied on purpose, a person says.
+    fs::remove_dir_all(usb.join("d")).unwrap();
+    for name in ["a", "new"] {
+        fs::remove_file(usb.join(name)).unwrap();
+    }
+    assert_eq!(waiting(&lab.everything()), ["usb"]);
+    let outcome = lab.look(Scope::Everything, &[], true);
+    assert_eq!(waiting(&outcome), [""; 0], "{outcome:?}");
+    // Nothing is left in the whole folder then, and that is a question of its own.
+    assert_eq!(outcome.held[0].code, Code::MassDelete);
+    let outcome = lab.look(Scope::Everything, &[], true);
+    assert_eq!(outcome.held, [], "{outcome:?}");
+    assert_eq!(lab.tracked(), [""; 0]);
+}
+
+#[test]
+fn a_folder_whose_repository_is_elsewhere_knows_its_disk() {
+    let test = "snapshot::disks::a_folder_whose_repository_is_elsewhere_knows_its_disk";
+    if !inside(ROOT_INSIDE, test) {
+        return;
+    }
+    let (mut lab, root) = on_a_disk(|root| mount(NAMELESS, root));
+    for name in ["a", "b", "c"] {
+        fs::remove_file(root.join(name)).unwrap();
+    }
+    lab.write("foreign", "f\n");
+    for look in 0..2 {
+        let outcome = lab.everything();
+        let code = outcome.blocked.as_ref().map(|it| it.code);
+        assert_eq!(code, Some(Code::RootChanged), "{look}: {outcome:?}");
+    }
+    assert_eq!(lab.tracked(), ["a", "b", "c"]);
+    // The right one is back, over a boot as another device.
+    let git = root.with_file_name("elsewhere.git");
+    fs::remove_file(root.join("foreign")).unwrap();
+    for name in ["a", "b", "c"] {
+        lab.write(name, "2\n");
+    }
+    let known = git.join("autosync/root");
+    let words = fs::read_to_string(&known).unwrap();
+    let boot = words.split(' ').nth(2).unwrap().trim_end().to_owned();
+    let device = words.split(' ').next().unwrap().to_owned();
+    let other = words
+        .replacen(&device, "4711", 1)
+        .replace(&boot, "another-boot");
+    fs::write(&known, other).unwrap();
+    let outcome = lab.everything();
+    assert_eq!(outcome.blocked, None);
+    assert_eq!(lab.git(&["show", "HEAD:a"]), "2");
+
+    // Emptied on purpose, a person says; then what is missing is a question of its own.
+    for name in ["a", "b", "c"] {
+        fs::remove_file(root.join(name)).unwrap();
+    }
+    lab.write("new", "n\n");
+    let outcome = lab.everything();
+    assert_eq!(outcome.blocked.unwrap().code, Code::RootChanged);
+    let outcome = lab.look(Scope::Everything, &[], true);
+    assert_eq!(outcome.blocked, None);
+    assert_eq!(lab.everything().blocked, None);
+    assert_eq!(lab.tracked(), ["new"]);
 }
