@@ -187,7 +187,13 @@ impl GitError {
                 "{message}: {}",
                 escape(error.message().as_bytes())
             )),
-            Self::Unparsable { .. } | Self::Library(_) | Self::Id(_) => Trouble::new(
+            Self::Library(error) => Trouble::new(
+                Code::Git,
+                Recovery::Retry,
+                format!("{message}: {}", escape(error.message().as_bytes())),
+                "If it goes on, run `git fsck` in the folder.",
+            ),
+            Self::Unparsable { .. } | Self::Id(_) => Trouble::new(
                 Code::Git,
                 Recovery::Retry,
                 message,

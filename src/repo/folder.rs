@@ -465,7 +465,7 @@ const HOLDS: &[(Code, &str, &str)] = &[
     (Code::DangerousName, "dangerous names", "Rename it."),
     (
         Code::UncleanBoot,
-        "found empty or older after a power cut",
+        "found empty or older, as after a power cut",
         "Look at the files; `autosync approve` commits them as they are.",
     ),
 ];

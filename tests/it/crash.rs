@@ -534,6 +534,48 @@ fn after_a_power_cut_files_that_came_back_empty_or_old_are_held() {
 }
 
 #[test]
+fn after_a_boot_in_which_no_agent_ran_files_without_their_content_are_held() {
+    let pair = Pair::new(&[
+        ("emptied", "e 1\n"),
+        ("zeros", "z 1\n"),
+        ("older", "o 1\n"),
+        ("edited", "d 1\n"),
+    ]);
+    let here = &pair.laptop;
+    here.write("older", "o 2\n");
+    assert_recovers(&pair, "before", &["o 2"]);
+    // The agent stopped well. Then somebody works, the power goes, and nobody was there to see it.
+    let marker = here.at(".git/autosync/boot");
+    let this_boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let stopped = format!("-{}", this_boot.trim());
+    let text = fs::read_to_string(&marker).unwrap();
+    assert!(text.contains(&stopped), "{text}");
+    let another = vec![vec![b"-another-boot".to_vec(), b"-".to_vec()]];
+    records::write(&marker, "autosync boot 1", &another).unwrap();
+    here.write("emptied", "");
+    here.write("zeros", "\0\0\0\0");
+    here.write("older", "o 1\n");
+    here.write("edited", "TOKEN-edited\n");
+    here.write("new", "");
+    for round in ["first", "second"] {
+        let ran = here.once();
+        assert_eq!(ran.code, Some(3), "{round}: {ran:?}");
+        assert!(ran.out.contains("after a power cut"), "{ran:?}");
+    }
+    let hub = |what: &str| here.sandbox.git(&pair.hub, ["show", what]);
+    assert_eq!(hub("main:emptied"), "e 1");
+    assert_eq!(hub("main:zeros"), "z 1");
+    // What is committed was durable: somebody went back to that version, or to nothing new.
+    assert_eq!(hub("main:older"), "o 1");
+    assert_eq!(hub("main:edited"), "TOKEN-edited");
+    assert_eq!(hub("main:new"), "");
+    // Changed again, nothing is held any more.
+    here.write("emptied", "e 2\n");
+    here.write("zeros", "z 2\n");
+    assert_recovers(&pair, "mended", &["e 2", "z 2"]);
+}
+
+#[test]
 fn a_kill_together_with_the_git_that_writes_the_index() {
     // As when a service manager ends the whole group, or the power goes: the child's lock stays.
     let sandbox = Sandbox::named("laptop");
