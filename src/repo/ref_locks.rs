@@ -7,10 +7,15 @@
 //!
 //! The branch of a hub on a path is locked by the git program, which lets go when we die, but not
 //! when it is killed as well: then nobody can push there any more. So that is noted, too.
+//!
+//! A note is the target of a symlink. That is written in one with its name, in the order in which the
+//! locks come after it: a power cut left notes that were files there without their words, beside the
+//! lock. To wait for the disk each time would cost more than the whole rest.
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +34,7 @@ const BREATH: Duration = Duration::from_millis(5);
 pub fn set_tracking(place: &Place, name: &str, to: Option<ObjectId>) -> Result<(), RepoError> {
     let note = note(place);
     let id = to.map_or_else(|| "-".to_owned(), |id| id.to_string());
-    fs::write(&note, format!("{id} {name}\n")).map_err(|error| RepoError::io(&note, error))?;
+    write_note(&note, format!("{id} {name}\n").as_bytes())?;
     refs::set(&place.git, &place.objects, name, to)?;
     remove(&note)
 }
@@ -48,9 +53,10 @@ pub fn remove_ref_locks(place: &Place) -> Result<(), RepoError> {
         }
     }
     remove_hub_locks(place)?;
-    let Ok(text) = fs::read_to_string(note(place)) else {
+    let Some(text) = read_note(&note(place)) else {
         return Ok(());
     };
+    let text = String::from_utf8_lossy(&text);
     if let Some((id, name)) = text.trim_end().split_once(' ') {
         let lock = place.git.common_dir().join(format!("{name}.lock"));
         if let Ok(held) = fs::read_to_string(&lock)
@@ -73,7 +79,7 @@ pub fn note_delivery(
     let note = delivering(place);
     let mut text = format!("{to} {git} {} {name}\n", process::boot_id()).into_bytes();
     text.extend_from_slice(dir.as_os_str().as_bytes());
-    fs::write(&note, text).map_err(|error| RepoError::io(&note, error))
+    write_note(&note, &text)
 }
 
 /// Takes the note back: the branch was moved, or was not.
@@ -83,7 +89,7 @@ pub fn delivered(place: &Place) -> Result<(), RepoError> {
 
 /// Removes the locks that a git of ours left in the hub when it was killed.
 pub fn remove_hub_locks(place: &Place) -> Result<(), RepoError> {
-    let Ok(text) = fs::read(delivering(place)) else {
+    let Some(text) = read_note(&delivering(place)) else {
         return Ok(());
     };
     let (head, dir) = match text.iter().position(|b| *b == b'\n') {
@@ -126,6 +132,44 @@ fn take(lock: &Path) -> Result<(), RepoError> {
     remove(lock)
 }
 
+fn write_note(note: &Path, text: &[u8]) -> Result<(), RepoError> {
+    remove(note)?;
+    // A disk without links, and words too long for one, have to do with a file.
+    symlink(OsStr::from_bytes(text), note)
+        .or_else(|_| fs::write(note, text))
+        .map_err(|error| RepoError::io(note, error))
+}
+
+fn read_note(note: &Path) -> Option<Vec<u8>> {
+    match fs::read_link(note) {
+        Ok(text) => Some(text.into_os_string().into_vec()),
+        Err(_) => fs::read(note).ok(),
+    }
+}
+
 fn note(place: &Place) -> PathBuf {
     place.store.join("tracking")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_there_with_its_words_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("note");
+        assert_eq!(read_note(&at), None);
+        for text in [&b"id refs/heads/main\n"[..], b"\xff/a\nb", &[b'x'; 2000]] {
+            write_note(&at, text).unwrap();
+            assert!(at.is_symlink(), "a file has its name before its words");
+            assert_eq!(read_note(&at).as_deref(), Some(text));
+        }
+        // What no link can hold, and what older versions wrote.
+        let long = [b'x'; 10_000];
+        write_note(&at, &long).unwrap();
+        assert_eq!(read_note(&at).as_deref(), Some(&long[..]));
+        remove(&at).unwrap();
+        assert_eq!(read_note(&at), None);
+    }
 }
