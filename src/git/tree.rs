@@ -3,6 +3,10 @@
 //! The form is that of gitformat-pack(5) and git's `tree.c`: entries `MODE SP NAME NUL ID`, in the
 //! order of their names, where a directory sorts as if its name ended in `/`.
 //!
+//! Invariants:
+//! 1. A mode is one of five: others, which git takes, become what git takes them for in [`parse`].
+//! 2. No tree is walked out of proportion to what a person has, however few objects it is made of.
+//!
 //! Absent: any check of names. Dangerous names are refused before they get here.
 
 use std::cell::RefCell;
@@ -28,7 +32,7 @@ pub const GITLINK: u32 = 0o160_000;
 /// What stands at a path: a mode and an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entry {
-    /// git's mode.
+    /// git's mode, one of the five above.
     pub mode: u32,
     /// The blob, tree, or commit of a submodule.
     pub id: ObjectId,
@@ -86,10 +90,7 @@ pub fn parse(mut raw: &[u8], width: usize) -> Result<Vec<Line>, GitError> {
             .position(|b| *b == 0)
             .filter(|nul| *nul > space)
             .ok_or_else(bad)?;
-        let mode = std::str::from_utf8(&raw[..space]).ok();
-        let mode = mode
-            .and_then(|m| u32::from_str_radix(m, 8).ok())
-            .ok_or_else(bad)?;
+        let mode = mode(&raw[..space]).ok_or_else(bad)?;
         let id = raw.get(nul + 1..nul + 1 + width).ok_or_else(bad)?;
         lines.push(Line {
             name: raw[space + 1..nul].to_vec(),
@@ -101,6 +102,23 @@ pub fn parse(mut raw: &[u8], width: usize) -> Result<Vec<Line>, GitError> {
         raw = &raw[nul + 1 + width..];
     }
     Ok(lines)
+}
+
+/// Reads a mode as git does (`canon_mode`): it takes `100664` and the like, which old programs
+/// wrote, for one of the five modes, and so must we. A mode that nobody knows is neither file nor
+/// directory; not having it on the disk would be taken for its deletion.
+fn mode(digits: &[u8]) -> Option<u32> {
+    if digits.is_empty() || !digits.iter().all(|digit| matches!(digit, b'0'..=b'7')) {
+        return None;
+    }
+    let mode = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()?;
+    Some(match mode & 0o170_000 {
+        0o100_000 if mode & 0o100 != 0 => EXECUTABLE,
+        0o100_000 => FILE,
+        SYMLINK => SYMLINK,
+        DIRECTORY => DIRECTORY,
+        _ => GITLINK,
+    })
 }
 
 /// Writes a tree object; the lines may come in any order.

@@ -128,6 +128,10 @@ impl<'a> Hands<'a> {
     /// Errors if the apply cannot go on; the journal then stays open.
     pub fn carry_out(&self, number: usize, op: &Op) -> Result<Report, RepoError> {
         let result = match op.step {
+            // An empty slot says that it is done, so there must have been something in it.
+            Step::Replace | Step::Create if op.staged.is_none() => {
+                Ok(Report::waits(Why::NotRepresentable))
+            }
             Step::Replace => self.replace(number, op),
             Step::Create => self.create(number, op),
             Step::Delete => self.delete(number, op),

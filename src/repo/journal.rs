@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::bases::Why;
 use super::disk::Identity;
 use super::records::{self, Fields, damaged};
 use super::{Place, RepoError};
@@ -82,13 +83,19 @@ pub struct Op {
     /// Whether the user hid the path from git: a sparse checkout, or by a flag.
     pub hidden: bool,
     /// Why the path is not written at all, in the form of the base map.
-    pub why: Option<super::bases::Why>,
+    pub why: Option<Why>,
 }
 
 impl Op {
     /// Returns the id of the bytes that the disk is expected to have.
     pub fn expected(&self) -> Option<ObjectId> {
         self.old_bytes.or(self.old.map(|entry| entry.id))
+    }
+
+    /// Leaves the path as the disk has it, for a reason.
+    pub(super) fn leave(&mut self, why: Why) {
+        self.step = Step::Nothing;
+        self.why = Some(why);
     }
 }
 
@@ -195,10 +202,7 @@ fn write_op(op: &Op) -> Fields {
         || "-".to_owned(),
         |at| format!("{} {} {}", at.device, at.inode, at.born),
     );
-    let why = op
-        .why
-        .as_ref()
-        .map_or_else(|| "-".to_owned(), super::bases::Why::write);
+    let why = op.why.as_ref().map_or_else(|| "-".to_owned(), Why::write);
     let mut fields: Fields = [
         op.step.word().to_owned(),
         mode(op.old),
@@ -253,7 +257,7 @@ fn read_op(file: &Path, fields: &Fields) -> Result<Op, RepoError> {
         text => Some(
             std::str::from_utf8(text)
                 .ok()
-                .and_then(super::bases::Why::read)
+                .and_then(Why::read)
                 .ok_or_else(|| damaged(file, "a reason is unknown"))?,
         ),
     };

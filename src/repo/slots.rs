@@ -291,7 +291,11 @@ pub fn fill(
                     File::from(file).write_all(&content).map_err(failed)?;
                 }
             }
-            Some(Kind::Directory | Kind::Special) | None => continue,
+            Some(Kind::Directory | Kind::Special) | None => {
+                // Without anything in the slot the disk would pass for having it.
+                op.leave(Why::NotRepresentable);
+                continue;
+            }
         }
         op.staged = identity(&dir, number).map_err(failed)?;
         op.new_bytes = Some(new.id);

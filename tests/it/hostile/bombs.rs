@@ -2,49 +2,16 @@
 //! sentence, the agent lives, and it needed no memory to find out.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use autosync::engine::status::State;
 
-use super::size_of;
+use super::{commit, in_hub, pair, size_of};
 use crate::faults::disk::peak;
 use crate::support::host::{Host, Pair};
 
 /// The most memory that an agent may ever have had, in KiB.
 const MEMORY: u64 = 512 << 10;
-
-/// Runs git in the hub with this input, as somebody who may write there.
-fn in_hub(pair: &Pair, args: &[&str], input: &[u8]) -> String {
-    let mut command: Command = pair.laptop.sandbox.command("git");
-    command.args(args).current_dir(&pair.hub);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    let out = child.wait_with_output().unwrap();
-    assert!(out.status.success(), "{args:?}");
-    String::from_utf8(out.stdout).unwrap().trim().to_owned()
-}
-
-/// Makes a commit with this tree on top of the branch of the hub.
-fn commit(pair: &Pair, tree: &str) {
-    let new = in_hub(
-        pair,
-        &["commit-tree", "-p", "main", "-m", "bomb", tree],
-        b"",
-    );
-    in_hub(pair, &["update-ref", "refs/heads/main", &new], b"");
-}
-
-fn pair() -> Pair {
-    let config = "[settle]\nquiet = \"0s\"\n[push]\nquiet = \"0s\"\n";
-    let pair = Pair::configured(config);
-    pair.laptop.write("a", "1\n");
-    pair.server.sees("it", |root| root.join("a").exists());
-    pair.equal();
-    pair
-}
 
 /// Asserts that the update is held everywhere, and that all goes on once it is taken back.
 fn is_held(pair: &Pair, tip: &str, words: &str) {
