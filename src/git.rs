@@ -171,8 +171,8 @@ impl GitError {
                 Code::TooBig,
                 Recovery::Hold,
                 message,
-                "Look at the newest commits on the hub: nothing of them is taken here. If somebody \
-                 pushed them by mistake, take them back there.",
+                "Nothing of the newest commits on the hub is taken here. Leave something out on the \
+                 computer that made them; if somebody pushed them by mistake, take them back there.",
             ),
             Self::Name(_) => Trouble::new(
                 Code::DangerousName,

@@ -248,120 +248,189 @@ pub fn differences(
     old: Option<ObjectId>,
     new: Option<ObjectId>,
 ) -> Result<Vec<Difference>, GitError> {
-    let mut found = Vec::new();
-    walk(objects, &mut Vec::new(), 0, [old, new], &mut found, &|| {
-        let Some(new) = new else { return Ok(()) };
-        let files = files_of(objects, new, 0, &mut BTreeMap::new())?;
-        if files > FILES {
-            return Err(GitError::TooLarge("a tree has more than 1,000,000 files"));
-        }
-        Ok(())
-    })?;
-    Ok(found)
+    let limit = most();
+    let many = usize::try_from(limit).unwrap_or(MANY).min(MANY);
+    let mut walk = Walk {
+        objects,
+        found: Vec::new(),
+        directories: 0,
+        next_count: many,
+        check: &|| {
+            // A folder that grew beyond it by and by can be made smaller.
+            for (tree, limit) in [(new, limit), (old, limit.saturating_mul(2))] {
+                if let Some(tree) = tree {
+                    Size::of(objects, tree)?.refuse(limit)?;
+                }
+            }
+            Ok(())
+        },
+    };
+    walk.go(&mut Vec::new(), 0, [old, new])?;
+    Ok(walk.found)
 }
 
-/// More files than this are no folder of a person.
-const FILES: u64 = 1_000_000;
-/// So many differences are a reason to count all files before they are listed.
+/// More files than this, or directories, are no folder of a person.
+const MOST: u64 = 1_000_000;
+/// So many differences, or directories that differ, are a reason to count all there are before they
+/// are listed.
 const MANY: usize = 20_000;
 
-/// Returns how many files, links and submodules a tree holds, reading each object once: the same
-/// directory may be in it a million times.
-fn files_of(
-    objects: &Objects,
-    tree: ObjectId,
-    depth: usize,
-    known: &mut BTreeMap<ObjectId, u64>,
-) -> Result<u64, GitError> {
-    if let Some(files) = known.get(&tree) {
-        return Ok(*files);
+/// Returns how many files a tree may have; tests have no time for a million.
+fn most() -> u64 {
+    let asked = crate::fault::asked("AUTOSYNC_TEST_FILES");
+    asked.and_then(|text| text.parse().ok()).unwrap_or(MOST)
+}
+
+/// How much a tree holds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    /// Files, links and submodules.
+    files: u64,
+    /// Directories.
+    directories: u64,
+}
+
+impl Size {
+    /// Counts a tree, reading each object once: the same directory may be in it a million times,
+    /// and there may be no file in any.
+    fn of(objects: &Objects, tree: ObjectId) -> Result<Self, GitError> {
+        Self::below(objects, tree, 0, &mut BTreeMap::new())
     }
-    if depth > DEEPEST {
-        return Err(too_deep());
+
+    fn below(
+        objects: &Objects,
+        tree: ObjectId,
+        depth: usize,
+        known: &mut BTreeMap<ObjectId, Self>,
+    ) -> Result<Self, GitError> {
+        if let Some(size) = known.get(&tree) {
+            return Ok(*size);
+        }
+        if depth > DEEPEST {
+            return Err(too_deep());
+        }
+        let mut size = Self::default();
+        for line in objects.tree(tree)? {
+            let mut more = Self {
+                files: 1,
+                directories: 0,
+            };
+            if line.entry.is_tree() {
+                more = Self::below(objects, line.entry.id, depth + 1, known)?;
+                more.directories = more.directories.saturating_add(1);
+            }
+            size.files = size.files.saturating_add(more.files);
+            size.directories = size.directories.saturating_add(more.directories);
+        }
+        known.insert(tree, size);
+        Ok(size)
     }
-    let mut files = 0_u64;
-    for line in objects.tree(tree)? {
-        let more = if line.entry.is_tree() {
-            files_of(objects, line.entry.id, depth + 1, known)?
+
+    fn refuse(self, limit: u64) -> Result<(), GitError> {
+        if self.files > limit {
+            Err(GitError::TooLarge("a tree has more than 1,000,000 files"))
+        } else if self.directories > limit {
+            let why = "a tree has more than 1,000,000 directories";
+            Err(GitError::TooLarge(why))
         } else {
-            1
-        };
-        files = files.saturating_add(more);
+            Ok(())
+        }
     }
-    known.insert(tree, files);
-    Ok(files)
 }
 
 fn too_deep() -> GitError {
     GitError::TooLarge("a tree has more than 200 directories inside each other")
 }
 
-fn walk(
-    objects: &Objects,
-    prefix: &mut Vec<u8>,
-    depth: usize,
-    [old, new]: [Option<ObjectId>; 2],
-    found: &mut Vec<Difference>,
-    at_many: &dyn Fn() -> Result<(), GitError>,
-) -> Result<(), GitError> {
-    if old == new {
-        return Ok(());
+/// A walk over two trees side by side.
+struct Walk<'a> {
+    objects: &'a Objects,
+    found: Vec<Difference>,
+    /// How many directories differ, with a file in them or not.
+    directories: usize,
+    /// At so many of either it is found out how many there are in all.
+    next_count: usize,
+    check: &'a dyn Fn() -> Result<(), GitError>,
+}
+
+impl Walk<'_> {
+    fn go(
+        &mut self,
+        prefix: &mut Vec<u8>,
+        depth: usize,
+        [old, new]: [Option<ObjectId>; 2],
+    ) -> Result<(), GitError> {
+        if old == new {
+            return Ok(());
+        }
+        if depth > DEEPEST && new.is_some() {
+            return Err(too_deep());
+        }
+        self.directories += 1;
+        self.count()?;
+        for (name, [old, new]) in self.pairs(old, new)? {
+            let start = prefix.len();
+            if start > 0 {
+                prefix.push(b'/');
+            }
+            prefix.extend_from_slice(&name);
+            if name.is_empty() || name.contains(&b'/') {
+                // git would take it for another number of names, and so would we.
+                return Err(NotARepoPath {
+                    path: escape(prefix),
+                }
+                .into());
+            }
+            let leaf = |entry: Option<Entry>| entry.filter(|entry| !entry.is_tree());
+            let dir = |entry: Option<Entry>| entry.filter(Entry::is_tree).map(|entry| entry.id);
+            if leaf(old).is_some() || leaf(new).is_some() {
+                self.found.push(Difference {
+                    path: RepoPath::new(&*prefix)?,
+                    old: leaf(old),
+                    new: leaf(new),
+                });
+                self.count()?;
+            }
+            self.go(prefix, depth + 1, [dir(old), dir(new)])?;
+            prefix.truncate(start);
+        }
+        Ok(())
     }
-    if depth > DEEPEST && new.is_some() {
-        return Err(too_deep());
+
+    /// Refuses what is out of proportion, once there are many.
+    fn count(&mut self) -> Result<(), GitError> {
+        if self.found.len().max(self.directories) >= self.next_count {
+            self.next_count = usize::MAX;
+            (self.check)()?;
+        }
+        Ok(())
     }
-    let read = |id: Option<ObjectId>| -> Result<BTreeMap<Vec<u8>, Entry>, GitError> {
-        let Some(id) = id else {
-            return Ok(BTreeMap::new());
+
+    /// Returns the names at which two directories differ.
+    fn pairs(
+        &self,
+        old: Option<ObjectId>,
+        new: Option<ObjectId>,
+    ) -> Result<BTreeMap<Vec<u8>, [Option<Entry>; 2]>, GitError> {
+        let read = |id: Option<ObjectId>| -> Result<BTreeMap<Vec<u8>, Entry>, GitError> {
+            let Some(id) = id else {
+                return Ok(BTreeMap::new());
+            };
+            let lines = self.objects.tree(id)?.into_iter();
+            Ok(lines.map(|line| (line.name, line.entry)).collect())
         };
-        Ok(objects
-            .tree(id)?
-            .into_iter()
-            .map(|line| (line.name, line.entry))
-            .collect())
-    };
-    let (old, mut new) = (read(old)?, read(new)?);
-    let mut pairs: BTreeMap<Vec<u8>, (Option<Entry>, Option<Entry>)> = BTreeMap::new();
-    for (name, entry) in old {
-        let other = new.remove(&name);
-        if other != Some(entry) {
-            pairs.insert(name, (Some(entry), other));
-        }
-    }
-    pairs.extend(
-        new.into_iter()
-            .map(|(name, entry)| (name, (None, Some(entry)))),
-    );
-    for (name, (old, new)) in pairs {
-        let start = prefix.len();
-        if start > 0 {
-            prefix.push(b'/');
-        }
-        prefix.extend_from_slice(&name);
-        if name.is_empty() || name.contains(&b'/') {
-            // git would take it for another number of names, and so would we.
-            return Err(NotARepoPath {
-                path: escape(prefix),
-            }
-            .into());
-        }
-        let leaf = |entry: Option<Entry>| entry.filter(|entry| !entry.is_tree());
-        let dir = |entry: Option<Entry>| entry.filter(Entry::is_tree).map(|entry| entry.id);
-        if leaf(old).is_some() || leaf(new).is_some() {
-            found.push(Difference {
-                path: RepoPath::new(&*prefix)?,
-                old: leaf(old),
-                new: leaf(new),
-            });
-            if found.len() == MANY {
-                at_many()?;
+        let (old, mut new) = (read(old)?, read(new)?);
+        let mut pairs = BTreeMap::new();
+        for (name, entry) in old {
+            let other = new.remove(&name);
+            if other != Some(entry) {
+                pairs.insert(name, [Some(entry), other]);
             }
         }
-        let below = [dir(old), dir(new)];
-        walk(objects, prefix, depth + 1, below, found, at_many)?;
-        prefix.truncate(start);
+        let added = new.into_iter();
+        pairs.extend(added.map(|(name, entry)| (name, [None, Some(entry)])));
+        Ok(pairs)
     }
-    Ok(())
 }
 
 /// A directory by name.
@@ -422,21 +491,8 @@ impl Lookup {
     }
 }
 
-/// Returns how many files, links and submodules a tree holds, counting no further than `limit`.
-pub fn count(objects: &Objects, tree: ObjectId, limit: usize) -> Result<usize, GitError> {
-    let mut found = 0;
-    let mut open = vec![tree];
-    while let Some(dir) = open.pop() {
-        for line in objects.tree(dir)? {
-            if line.entry.is_tree() {
-                open.push(line.entry.id);
-            } else {
-                found += 1;
-            }
-        }
-        if found >= limit {
-            break;
-        }
-    }
-    Ok(found)
+/// Returns how many files, links and submodules a tree holds.
+pub fn count(objects: &Objects, tree: ObjectId) -> Result<usize, GitError> {
+    let files = Size::of(objects, tree)?.files;
+    Ok(usize::try_from(files).unwrap_or(usize::MAX))
 }

@@ -24,7 +24,7 @@ pub(super) fn is_mass(
     let many = removed.len() + lately;
     // Counting the tree costs, so it is only done for what may be much.
     if guard.is_exceeded(many, 0) {
-        let total = tree::count(&place.objects, old_tree, usize::MAX)? + lately;
+        let total = tree::count(&place.objects, old_tree)? + lately;
         if guard.is_exceeded(many, total) {
             return Ok(true);
         }

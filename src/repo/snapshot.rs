@@ -20,8 +20,9 @@ use super::{
 };
 use crate::clock;
 use crate::engine::action::{Scope, Trigger};
-use crate::engine::event::{Committed, Event, Snapshotted};
+use crate::engine::event::{Code, Committed, Event, Recovery, Snapshotted, Trouble};
 use crate::fault;
+use crate::git::GitError;
 use crate::git::gate::Record;
 use crate::git::objects::Gathering;
 use crate::git::refs;
@@ -173,8 +174,22 @@ fn tree_of_edits(
         return Ok((head_tree, Vec::new()));
     }
     let tree = tree::build(&place.objects, head_tree, edits)?;
-    let differences = tree::differences(&place.objects, head_tree, tree)?;
+    let differences = tree::differences(&place.objects, head_tree, tree).map_err(own)?;
     Ok((tree, differences))
+}
+
+/// What is too large here is the user's own, and nobody has pushed it.
+fn own(error: GitError) -> RepoError {
+    let GitError::TooLarge(why) = error else {
+        return error.into();
+    };
+    RepoError::Blocked(Trouble::new(
+        Code::TooBig,
+        Recovery::Hold,
+        format!("this folder is too large: {why}"),
+        "Nothing is committed until `.gitignore`, or `exclude` in the configuration, leaves out \
+         what need not be on every computer.",
+    ))
 }
 
 /// Returns the paths whose content is nowhere in the new tree: moves are no deletions.

@@ -67,6 +67,25 @@ fn a_hundred_million_files_in_ten_objects_are_held() {
 }
 
 #[test]
+fn ten_thousand_million_directories_without_a_file_are_held() {
+    let pair = pair();
+    let tip = pair.tip();
+    let mut tree = in_hub(&pair, &["mktree"], b"");
+    for _ in 0..10 {
+        let lines: Vec<String> = (0..10)
+            .map(|n| format!("040000 tree {tree}\t{n}\n"))
+            .collect();
+        tree = in_hub(&pair, &["mktree"], lines.concat().as_bytes());
+    }
+    // Beside something that can be seen to come or not.
+    let blob = in_hub(&pair, &["hash-object", "-w", "--stdin"], b"x");
+    let lines = format!("040000 tree {tree}\tempty\n100644 blob {blob}\tf\n");
+    let tree = in_hub(&pair, &["mktree"], lines.as_bytes());
+    commit(&pair, &tree);
+    is_held(&pair, &tip, "1,000,000 directories");
+}
+
+#[test]
 fn a_thousand_directories_inside_each_other_are_held() {
     let pair = pair();
     let tip = pair.tip();
@@ -146,6 +165,37 @@ fn a_blob_of_zeros_is_held_and_everything_else_comes() {
     pair.server.write("b", "1\n");
     pair.server.synced();
     in_hub(&pair, &["cat-file", "-e", "main:zeros"], b"");
+}
+
+#[test]
+fn a_folder_of_ones_own_with_too_many_files_is_told_so_and_nobody_is_blamed() {
+    let mut host = Host::new("laptop");
+    host.sandbox
+        .config("[settle]\nquiet = \"0s\"\n[push]\nquiet = \"0s\"\n");
+    // Nobody waits for a million files in a test.
+    host.sandbox.set("AUTOSYNC_TEST_FILES", "50");
+    for n in 0..60 {
+        host.write(format!("many/{n}"), format!("{n}\n"));
+    }
+    host.write("a", "1\n");
+    host.start();
+    host.until("it is held", |host| {
+        host.folder_status().state == State::Held
+    });
+    let status = host.folder_status();
+    assert_eq!(status.code, "too-big", "{status:#?}");
+    assert!(status.message.contains("this folder"), "{status:#?}");
+    assert!(status.hint.contains(".gitignore"), "{status:#?}");
+    let said = format!("{} {}", status.message, status.hint);
+    assert!(!said.contains("hub") && !said.contains("pushed"), "{said}");
+    // The way out that the hint names.
+    host.write(".gitignore", "/many/\n");
+    host.run(["sync"]).ok();
+    host.synced();
+    assert_eq!(
+        host.git(["ls-tree", "-r", "--name-only", "HEAD"]),
+        ".gitignore\na"
+    );
 }
 
 /// Stores a file in the hub as a blob.
