@@ -29,6 +29,10 @@ pub use danger::{danger, representable};
 /// at one costs by its depth.
 pub const DEEPEST: usize = 200;
 
+/// The largest `.gitignore` or `.gitattributes` that is obeyed if others made it, in bytes: rules are
+/// read whole, and every pattern costs at every look.
+pub const LONGEST_RULES: u64 = 1 << 20;
+
 /// A path relative to the root of a folder, in git's form: bytes, separated by `/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepoPath(Arc<[u8]>);

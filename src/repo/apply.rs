@@ -639,6 +639,12 @@ pub fn held(bases: &Bases) -> Vec<Held> {
     let filtered = paths(&|why| *why == Why::Held(Code::Filter));
     let named = paths(&|why| *why == Why::NotRepresentable);
     let large = paths(&|why| *why == Why::Held(Code::TooBig));
+    let is_rules = |path: &RepoPath| matches!(path.file_name(), b".gitattributes" | b".gitignore");
+    let (rules, large): (Vec<_>, Vec<_>) = large.into_iter().partition(is_rules);
+    let endless = format!(
+        "{} files of rules that came in are larger than 1 MiB",
+        rules.len()
+    );
     let (many, filters, names) = (waiting.len(), filtered.len(), named.len());
     let too_big = format!(
         "{} files that came in are larger than `max_file`",
@@ -661,14 +667,20 @@ pub fn held(bases: &Bases) -> Vec<Held> {
         group(
             Code::NotRepresentable,
             named,
-            format!("{names} names cannot exist on this computer"),
-            "Rename them on a host that has them.",
+            format!("{names} names or links cannot exist on this computer"),
+            "Rename them, or point the links elsewhere, on a computer that has them.",
         ),
         group(
             Code::TooBig,
             large,
             too_big,
             "Raise `max_file` in the configuration to have them here, too.",
+        ),
+        group(
+            Code::TooBig,
+            rules,
+            endless,
+            "Such files are read again and again, by git too: make them smaller where they are.",
         ),
     ]
     .into_iter()

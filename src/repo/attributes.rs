@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Place, Policy, RepoError};
 use crate::git::tree::{Difference, Entry};
-use crate::names::{ObjectId, RepoPath, danger};
+use crate::names::{LONGEST_RULES, ObjectId, RepoPath, danger};
 
 /// The attribute that says what to do with a path that both sides changed.
 pub(super) const POLICY: &str = "autosync-conflict";
@@ -74,6 +74,9 @@ impl Attributes {
             let Some(entry) = entry.filter(|entry| entry.is_file() && harmless(&name)) else {
                 continue;
             };
+            if place.objects.size(entry.id)? > LONGEST_RULES {
+                continue;
+            }
             let lines = translate(&place.objects.blob(entry.id)?);
             found.files.entry(name).or_default().extend(lines);
         }

@@ -36,7 +36,7 @@ pub enum Why {
     Deferred(String),
     /// A guard holds it.
     Held(Code),
-    /// This host cannot have a file of that name.
+    /// This host cannot have a file of that name, or such a link.
     NotRepresentable,
     /// It is part of a mass delete that nobody has approved.
     RemovalWaits,
@@ -52,7 +52,7 @@ impl Why {
             Self::Deferred(words) => words.clone(),
             Self::Held(Code::Filter) => "its filter is missing or failed".to_owned(),
             Self::Held(code) => format!("held: {}", word(*code)),
-            Self::NotRepresentable => "this computer cannot have a file of that name".to_owned(),
+            Self::NotRepresentable => "this computer cannot have such a name or link".to_owned(),
             Self::RemovalWaits => "its removal waits for approval".to_owned(),
             Self::OnlyHere => "brought back on this computer only".to_owned(),
         }

@@ -5,22 +5,24 @@
 //! the base map are tried again in every plan.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::io;
 use std::path::Path;
 
+use rustix::fs::CWD;
+
 use super::bases::{Bases, Why};
-use super::disk::Kind;
+use super::disk::{Kind, look};
 use super::filter::{self, Above, Form, Parents, Patterns, Storage};
 use super::journal::{Op, Step};
 use super::mass::is_mass;
 use super::slots::{Conversion, Rules};
-use super::{Place, RepoError};
+use super::{Place, RepoError, verify};
 use crate::engine::event::{Code, Recovery, Trouble};
 use crate::git::index::IndexView;
 use crate::git::objects::Commit;
 use crate::git::tree::{self, Difference, Entry, GITLINK, Lookup};
 use crate::git::{self, LOCAL};
-use crate::names::{ObjectId, RepoPath};
+use crate::names::{LONGEST_RULES, ObjectId, RepoPath};
 
 /// The longest path, in bytes (`PATH_MAX`, less its NUL).
 const LONGEST_PATH: usize = 4095;
@@ -408,11 +410,17 @@ fn expect_converted(place: &Place, storage: &Storage, ops: &mut [Op]) -> Result<
             continue;
         }
         let disk = place.on_disk(&op.path);
+        let name = disk.as_os_str();
+        let bytes = || -> io::Result<Option<ObjectId>> {
+            match look(CWD, name)? {
+                Some(seen) if seen.kind == Kind::File => verify::hash(place, CWD, name, &seen),
+                Some(_) | None => Ok(None),
+            }
+        };
         // The same bytes before and after: what git read in between was these.
-        let Ok(before) = fs::read(&disk) else {
+        let Ok(Some(before)) = bytes() else {
             continue;
         };
-        let before = place.objects.hash_blob(&before)?;
         if op.old.is_none_or(|old| old.id == before) {
             continue;
         }
@@ -420,10 +428,9 @@ fn expect_converted(place: &Place, storage: &Storage, ops: &mut [Op]) -> Result<
         command.arg("--").arg(filter::argument(&op.path));
         let done = git::run_any(&mut command, b"", LOCAL, "hash-object")?;
         let stored = ObjectId::from_hex(&done.stdout).ok();
-        let after = fs::read(&disk).unwrap_or_default();
         if done.status.success()
             && stored.is_some_and(|id| op.old.is_some_and(|old| old.id == id))
-            && place.objects.hash_blob(&after)? == before
+            && bytes().is_ok_and(|after| after == Some(before))
         {
             op.old_bytes = Some(before);
         }
@@ -465,9 +472,14 @@ fn weigh(place: &Place, ops: &mut [Op]) -> Result<(), RepoError> {
             && Kind::of_mode(new.mode).is_some()
         {
             let size = place.objects.size(new.id)?;
-            if size > place.settings.max_file {
-                op.step = Step::Nothing;
-                op.why = Some(Why::Held(Code::TooBig));
+            // Rules are read whole, by git too, and by whoever looks at a path below them.
+            let is_rules = matches!(op.path.file_name(), b".gitattributes" | b".gitignore");
+            if Kind::of_mode(new.mode) == Some(Kind::Symlink) {
+                // What no disk takes is left out alone when it is staged.
+                continue;
+            }
+            if size > place.settings.max_file || is_rules && size > LONGEST_RULES {
+                op.leave(Why::Held(Code::TooBig));
                 continue;
             }
             needed = needed.saturating_add(size.saturating_mul(2));

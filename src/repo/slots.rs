@@ -10,9 +10,9 @@
 //! 2. A stage without a journal was never used and may be removed whole.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -20,17 +20,18 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::fs::{Mode, OFlags, openat, symlinkat};
+use rustix::io::Errno;
 
 use super::bases::Why;
 use super::disk::{self, Identity, Kind};
 use super::filter::nul_separated;
 use super::journal::{Op, Step};
 use super::stable::IN_MEMORY;
-use super::{Place, RepoError};
+use super::{Place, RepoError, verify};
 use crate::engine::event::Code;
 use crate::git::tree::{EXECUTABLE, Entry, Lookup};
 use crate::git::{self, Git, GitError, LOCAL};
-use crate::names::{ObjectId, RepoPath};
+use crate::names::{LONGEST_RULES, ObjectId, RepoPath};
 use crate::process::Running;
 
 /// The hidden directory in a work tree whose git directory is on another disk.
@@ -38,6 +39,9 @@ pub const IN_TREE: &str = ".autosync-stage";
 
 /// Filtered contents are read in portions of about this size, in bytes.
 const PORTION: u64 = 32 << 20;
+
+/// The longest target of a link, in bytes (`PATH_MAX`, less its NUL).
+const LONGEST_TARGET: u64 = 4095;
 
 /// A directory of ours on the mount of the work tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +204,9 @@ impl Rules {
                 let Some(entry) = tree.get(&file)?.filter(Entry::is_file) else {
                     continue;
                 };
+                if place.objects.size(entry.id)? > LONGEST_RULES {
+                    continue;
+                }
                 let to = file.under(&dir);
                 let content = place.objects.blob(entry.id)?;
                 let write = || -> io::Result<()> {
@@ -275,8 +282,10 @@ pub fn fill(
         let name = slot(number);
         match Kind::of_mode(new.mode) {
             Some(Kind::Symlink) => {
-                let target = OsString::from_vec(place.objects.blob(new.id)?);
-                symlinkat(&target, &dir, &name).map_err(|error| failed(error.into()))?;
+                if !link(place, new.id, (stage, &dir), &name)? {
+                    op.leave(Why::NotRepresentable);
+                    continue;
+                }
             }
             Some(Kind::File) if conversion.paths.contains(&op.path) => {
                 filtered.push(number);
@@ -303,6 +312,32 @@ pub fn fill(
     fill_filtered(place, &dir, ops, &filtered, conversion)
 }
 
+/// Makes a link. Returns whether this disk can have one with such a target: it may be empty, too
+/// long, or hold a NUL, and some disks have no links.
+fn link(
+    place: &Place,
+    id: ObjectId,
+    (stage, dir): (&Path, &OwnedFd),
+    name: &OsStr,
+) -> Result<bool, RepoError> {
+    if place.objects.size(id)? > LONGEST_TARGET {
+        return Ok(false);
+    }
+    let target = OsString::from_vec(place.objects.blob(id)?);
+    match symlinkat(&target, dir, name) {
+        Ok(()) => Ok(true),
+        Err(
+            Errno::NOENT
+            | Errno::NAMETOOLONG
+            | Errno::INVAL
+            | Errno::ILSEQ
+            | Errno::PERM
+            | Errno::OPNOTSUPP,
+        ) => Ok(false),
+        Err(error) => Err(RepoError::io(stage, error.into())),
+    }
+}
+
 fn create(dir: impl AsFd, number: usize, executable: bool) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = if executable { 0o777 } else { 0o666 };
@@ -315,9 +350,11 @@ fn identity(dir: impl AsFd, number: usize) -> io::Result<Option<Identity>> {
 
 /// Lets git write a large blob straight into a file.
 fn stream(place: &Place, id: ObjectId, file: OwnedFd) -> Result<(), RepoError> {
-    let mut command = place.git.command("cat-file");
+    let mut command = place.git.command("-c");
+    // Beyond it git streams what it else reads into memory.
+    let large = format!("core.bigFileThreshold={IN_MEMORY}");
     command
-        .args(["blob", &id.to_string()])
+        .args([&large, "cat-file", "blob", &id.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::from(file))
         .stderr(Stdio::null());
@@ -370,8 +407,7 @@ fn fill_filtered(
         }
         if let Some((number, _, path)) = portion.get(contents.len()) {
             tracing::warn!(%path, "its filter failed, so it is not written");
-            ops[*number].step = Step::Nothing;
-            ops[*number].why = Some(Why::Held(Code::Filter));
+            ops[*number].leave(Why::Held(Code::Filter));
             rest = &rest[contents.len() + 1..];
         } else {
             rest = &rest[contents.len()..];
@@ -413,25 +449,12 @@ fn fill_large(
     let mut running = Running::start(&mut command).map_err(GitError::Spawn)?;
     if !running.wait().map_err(GitError::Spawn)?.success() {
         tracing::warn!(path = %op.path, "its filter failed, so it is not written");
-        op.step = Step::Nothing;
-        op.why = Some(Why::Held(Code::Filter));
+        op.leave(Why::Held(Code::Filter));
         return Ok(());
     }
     op.staged = identity(dir, number).map_err(failed)?;
-    let written = File::from(disk::open_file(dir, &slot(number)).map_err(failed)?);
-    let mut command = place.git.command("hash-object");
-    command
-        .args(["--stdin", "--no-filters"])
-        .stdin(Stdio::from(written))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut running = Running::start(&mut command).map_err(GitError::Spawn)?;
-    let mut id = String::new();
-    if let Some(mut out) = running.child().stdout.take() {
-        out.read_to_string(&mut id).map_err(failed)?;
-    }
-    running.wait().map_err(GitError::Spawn)?;
-    op.new_bytes = Some(ObjectId::from_hex(id).map_err(GitError::from)?);
+    let written = disk::open_file(dir, &slot(number)).map_err(failed)?;
+    op.new_bytes = Some(verify::hash_with_git(place, written).map_err(failed)?);
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! What stands at a path: is it what was expected, and may it be replaced now?
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::Stdio;
 
 use rustix::io::Errno;
 
@@ -14,6 +15,7 @@ use super::open::{Writer, writer};
 use super::stable::IN_MEMORY;
 use crate::git::tree::{EXECUTABLE, Entry};
 use crate::names::ObjectId;
+use crate::process::Running;
 
 /// Returns whether a file is what it should be: kind, executable bit, bytes.
 ///
@@ -63,7 +65,10 @@ pub fn hash(
             if now.kind != Kind::File {
                 return Ok(None);
             }
-            if now.size > IN_MEMORY && place.objects.width() == 20 {
+            if now.size > IN_MEMORY && place.objects.width() != 20 {
+                return hash_with_git(place, file).map(Some);
+            }
+            if now.size > IN_MEMORY {
                 let path = format!("/proc/self/fd/{}", file.as_raw_fd());
                 let oid =
                     git2::Oid::hash_file(git2::ObjectType::Blob, path).map_err(io::Error::other)?;
@@ -72,11 +77,28 @@ pub fn hash(
                     .map_err(io::Error::other);
             }
             let mut content = Vec::with_capacity(usize::try_from(now.size).unwrap_or(0) + 1);
-            io::Read::read_to_end(&mut std::fs::File::from(file), &mut content)?;
+            std::fs::File::from(file).read_to_end(&mut content)?;
             id(&content).map(Some)
         }
         Kind::Directory | Kind::Special => Ok(None),
     }
+}
+
+/// Returns the id of the bytes of an open file, as a blob, whatever their number.
+pub(super) fn hash_with_git(place: &Place, file: OwnedFd) -> io::Result<ObjectId> {
+    let mut command = place.git.command("hash-object");
+    command
+        .args(["--stdin", "--no-filters"])
+        .stdin(Stdio::from(file))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut running = Running::start(&mut command)?;
+    let mut id = String::new();
+    if let Some(mut out) = running.child().stdout.take() {
+        out.read_to_string(&mut id)?;
+    }
+    running.wait()?;
+    ObjectId::from_hex(id).map_err(io::Error::other)
 }
 
 /// Returns what a failure says about one path alone; `None` if the apply cannot go on.

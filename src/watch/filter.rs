@@ -15,6 +15,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -23,8 +24,8 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{Mode, OFlags};
 
 use super::tree::{NodeId, Tree};
-use crate::names::RepoPath;
 pub use crate::names::transient::{Transient, transient};
+use crate::names::{LONGEST_RULES, RepoPath};
 
 /// The patterns of one file.
 #[derive(Debug, Clone)]
@@ -76,7 +77,15 @@ impl Rules {
             return None;
         }
         let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut opened, &mut bytes).ok()?;
+        opened
+            .by_ref()
+            .take(LONGEST_RULES + 1)
+            .read_to_end(&mut bytes)
+            .ok()?;
+        if bytes.len() as u64 > LONGEST_RULES {
+            // More is watched than need be; git has the last word on what is ignored.
+            return None;
+        }
         Self::parse(&bytes)
     }
 

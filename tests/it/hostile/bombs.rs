@@ -168,6 +168,62 @@ fn a_blob_of_zeros_is_held_and_everything_else_comes() {
 }
 
 #[test]
+fn what_is_large_where_nobody_expects_it_needs_no_memory() {
+    let pair = pair();
+    pair.laptop.run(["pause"]).ok();
+    let server = &pair.server;
+    let size = size_of("AUTOSYNC_TEST_ZEROS", 520);
+    let zeros = pair.laptop.sandbox.root().join("zeros");
+    let file = fs::File::create(&zeros).unwrap();
+    file.set_len((size as u64) << 20).unwrap();
+    let large = hash(&pair, &zeros);
+    let text = in_hub(&pair, &["hash-object", "-w", "--stdin"], b"* text=auto\n");
+    let small = in_hub(&pair, &["hash-object", "-w", "--stdin"], b"1\n");
+    // As large as git's checks let it be, nearly.
+    let many = "* -x\n".repeat(15 << 20);
+    let args = ["hash-object", "-w", "--stdin", "--no-filters"];
+    let many = in_hub(&pair, &args, many.as_bytes());
+    let rules = format!(
+        "100644 blob {many}\t.gitattributes\n100644 blob {large}\t.gitignore\n\
+         100644 blob {small}\tf\n"
+    );
+    let rules = in_hub(&pair, &["mktree"], rules.as_bytes());
+    let update = |lines: &str| {
+        let tree = in_hub(&pair, &["ls-tree", "main"], b"");
+        let kept = tree.lines().filter(|line| !line.ends_with("\tbig"));
+        let kept: Vec<String> = kept.map(|line| format!("{line}\n")).collect();
+        let tree = in_hub(&pair, &["mktree"], (kept.concat() + lines).as_bytes());
+        commit(&pair, &tree);
+    };
+    update(&format!(
+        "100644 blob {text}\t.gitattributes\n100644 blob {large}\tbig\n\
+         120000 blob {large}\tlink\n040000 tree {rules}\trules\n"
+    ));
+    let length = |root: &Path| fs::metadata(root.join("big")).map_or(0, |meta| meta.len());
+    server.sees("the large file", |root| length(root) == (size as u64) << 20);
+    let status = server.barrier();
+    for (code, paths) in [
+        ("not-representable", &["link"][..]),
+        ("too-big", &["rules/.gitattributes", "rules/.gitignore"]),
+    ] {
+        let held = status.held.iter().find(|held| held.code == code);
+        assert_eq!(held.unwrap().paths, paths, "{status:#?}");
+    }
+    assert_eq!(server.read("rules/f").as_deref(), Some("1\n"));
+    assert_small(server);
+
+    // It is looked at as git would store it, before it is replaced.
+    update(&format!("100644 blob {small}\tbig\n"));
+    server.sees("the small one", |root| length(root) == 2);
+    server.write("b", "1\n");
+    server.synced();
+    assert_small(server);
+    let all = in_hub(&pair, &["ls-tree", "-r", "--name-only", "main"], b"");
+    let names = ".gitattributes\na\nb\nbig\nlink\nrules/.gitattributes\nrules/.gitignore\nrules/f";
+    assert_eq!(all, names, "nothing is deleted by not being here");
+}
+
+#[test]
 fn a_folder_of_ones_own_with_too_many_files_is_told_so_and_nobody_is_blamed() {
     let mut host = Host::new("laptop");
     host.sandbox

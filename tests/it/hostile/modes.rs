@@ -158,3 +158,58 @@ fn what_has_a_mode_that_git_never_writes_comes_and_stays() {
     let tree = pair.ends_well();
     assert_eq!(tree.len(), wanted.len() + 2);
 }
+
+#[test]
+fn a_link_that_no_disk_takes_is_left_out_alone() {
+    let pair = pair();
+    pair.laptop.write("was", "1\n");
+    pair.equal();
+    let long = "x/".repeat(2500);
+    let targets: [(&str, &[u8]); 4] = [
+        ("empty", b""),
+        ("long", long.as_bytes()),
+        ("nul", b"a\0b"),
+        ("was", b""),
+    ];
+    let mut lines = Lines::new();
+    for (name, target) in targets {
+        let id = blob(&pair, target);
+        lines.insert(name.to_owned(), ("120000".to_owned(), id));
+    }
+    let fine = blob(&pair, "y".repeat(4095).as_bytes());
+    lines.insert("fine".to_owned(), ("120000".to_owned(), fine));
+    lines.insert("z".to_owned(), ("100644".to_owned(), blob(&pair, b"1\n")));
+    add(&pair, lines);
+    for host in pair.hosts() {
+        host.sees("the rest", |root| root.join("z").exists());
+        let status = host.barrier();
+        assert_eq!(status.code, "ok", "{status:#?}");
+        let held = status.held.iter().find(|it| it.code == "not-representable");
+        let held = held.unwrap();
+        assert_eq!(held.paths, ["empty", "long", "nul", "was"], "{status:#?}");
+        assert!(held.hint.contains("link"), "{held:?}");
+        assert!(host.folder.join("fine").is_symlink());
+        assert_eq!(host.read("was").as_deref(), Some("1\n"), "it waits");
+    }
+    // What comes later does not wait behind it, and nothing is deleted by not being here.
+    pair.laptop.write("later", "1\n");
+    pair.server
+        .sees("what is later", |root| root.join("later").exists());
+    pair.quiet();
+    let all = in_hub(&pair, &["ls-tree", "-r", "main"], b"");
+    for (name, _) in targets {
+        let is = |line: &str| line.starts_with("120000") && line.ends_with(&format!("\t{name}"));
+        assert!(all.lines().any(is), "{name}: {all}");
+    }
+    // Once it is a link that can be made, it comes.
+    let id = blob(&pair, b"z");
+    let names = targets.map(|(name, _)| (name.to_owned(), ("120000".to_owned(), id.clone())));
+    add(&pair, names.into());
+    for host in pair.hosts() {
+        for (name, _) in targets {
+            host.sees("the link", |root| root.join(name).is_symlink());
+        }
+        assert_eq!(host.barrier().held, []);
+    }
+    pair.ends_well();
+}
