@@ -33,14 +33,15 @@ fn nothing_that_came_with_the_content_is_run() {
          # update = !{touch}\n"
     );
     for (name, text) in [
-        (".gitattributes", "* filter=evil merge=evil diff=evil\n"),
+        (".gitattributes", "* merge=evil diff=evil\n"),
         (".gitconfig", &config),
         ("config", &config),
         (".lfsconfig", &config),
         (".gitmodules", &modules),
         (".envrc", &script),
         ("HEAD", "ref: refs/heads/main\n"),
-        ("f", "1\n"),
+        ("f", "1\n2\n3\n4\n5\n6\n7\n"),
+        ("g", "1\n"),
     ] {
         fs::write(other.join(name), text).unwrap();
     }
@@ -61,15 +62,48 @@ fn nothing_that_came_with_the_content_is_run() {
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         }
     }
-    git(&["add", "-A"]);
-    git(&["commit", "-q", "-m", "payloads"]);
-    git(&["push", "-q", "origin", "HEAD:main"]);
-    let tip = pair.tip();
+    let comes = |message: &str| {
+        git(&["add", "-A"]);
+        git(&["commit", "-q", "-m", message]);
+        git(&["push", "-q", "origin", "HEAD:main"]);
+        let tip = pair.tip();
+        for host in pair.hosts() {
+            host.until("it came", |host| host.folder_status().head == tip);
+        }
+    };
+    comes("payloads");
+    // Both change what the drivers are for, at lines that do not touch and at one that does.
+    pair.laptop.run(["pause"]).ok();
+    pair.laptop.write("f", "laptop\n2\n3\n4\n5\n6\n7\n");
+    pair.laptop.write("g", "laptop\n");
+    pair.server.write("f", "1\n2\n3\n4\n5\n6\nserver\n");
+    pair.server.write("g", "server\n");
+    pair.server.run(["sync"]).ok();
+    pair.server.synced();
+    pair.laptop.run(["resume"]).ok();
+    pair.equal();
+    let merges = git_in(&pair, &["rev-list", "--count", "--merges", "main"]);
+    assert_eq!(merges, "1", "both were merged, once");
     for host in pair.hosts() {
-        host.until("it came", |host| host.folder_status().head == tip);
-        assert_eq!(host.read("f").as_deref(), Some("1\n"));
+        let both = "laptop\n2\n3\n4\n5\n6\nserver\n";
+        assert_eq!(host.read("f").as_deref(), Some(both));
+        assert_eq!(host.read("g").as_deref(), Some("server\n"));
+        assert_eq!(host.copies().len(), 1);
+        for command in ["log", "conflicts", "status", "doctor"] {
+            let _how = host.run([command]);
+        }
     }
-    // Both change what the payloads are about, so it is committed, merged and applied.
+    assert!(!canary.exists(), "a driver that came was run");
+
+    // A filter that nobody here has: what it is for is held.
+    git(&["fetch", "-q"]);
+    git(&["reset", "-q", "--hard", "origin/main"]);
+    fs::write(
+        other.join(".gitattributes"),
+        "* filter=evil merge=evil diff=evil\n",
+    )
+    .unwrap();
+    comes("a filter");
     pair.laptop.run(["pause"]).ok();
     pair.laptop.write("f", "laptop\n");
     pair.laptop.write("new", "laptop\n");
@@ -140,6 +174,11 @@ fn an_address_that_would_run_something_is_refused_with_a_sentence() {
             });
         }
     });
+}
+
+/// Runs git in the hub.
+fn git_in(pair: &Pair, args: &[&str]) -> String {
+    pair.laptop.sandbox.git(&pair.hub, args)
 }
 
 /// Asserts that a command ended badly with one sentence. Returns it.
