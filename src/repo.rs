@@ -46,6 +46,7 @@ pub mod filter;
 pub mod folder;
 #[cfg(feature = "faults")]
 pub mod fuzz;
+mod held;
 mod here;
 pub mod history;
 mod index_lock;

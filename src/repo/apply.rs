@@ -25,8 +25,8 @@ use super::journal::{Journal, Op, Step, journal_open};
 use super::plan::{Approval, Ends, Plan, plan, rules_move};
 use super::publish::{IndexEdit, Published, publish};
 use super::slots::{Area, fill, slot};
-use super::{Place, RepoError, contact, displaced, markers, metadata, stable, taken_out};
-use crate::engine::event::{Applied, Code, Held, Recovery, Trouble};
+use super::{Place, RepoError, contact, displaced, held, markers, metadata, stable, taken_out};
+use crate::engine::event::{Applied, Code, Recovery, Trouble};
 use crate::fault;
 use crate::git::gate::{self, Record};
 use crate::git::index::IndexView;
@@ -77,8 +77,6 @@ pub const STEPS: &[&str] = &[
 const FEW: usize = 16;
 /// A report lists at most this many paths.
 const LISTED: usize = 100;
-/// A group of held paths lists at most this many.
-const HELD: usize = 20;
 /// How often publishing is tried again when the user's git moved the index only.
 const TRIES: usize = 3;
 
@@ -351,7 +349,7 @@ fn finish(
         }
     }
     applied.deferred = bases.waiting();
-    applied.held = held(bases);
+    applied.held = held::held(bases);
     Ok(applied)
 }
 
@@ -615,77 +613,6 @@ fn nothing(place: &Place) -> Result<ObjectId, RepoError> {
     Ok(place
         .objects
         .write_commit(tree, &[], &who, (0, 0), "nothing\n")?)
-}
-
-/// Returns what guards hold back, as the base map says.
-pub fn held(bases: &Bases) -> Vec<Held> {
-    let paths = |wanted: &dyn Fn(&Why) -> bool| -> Vec<RepoPath> {
-        bases
-            .iter()
-            .filter(|(_, base)| wanted(&base.why))
-            .map(|(path, _)| path.clone())
-            .collect()
-    };
-    let group = |code, paths: Vec<RepoPath>, message: String, hint: &str| {
-        (!paths.is_empty()).then(|| Held {
-            code,
-            more: paths.len().saturating_sub(HELD),
-            paths: paths.into_iter().take(HELD).collect(),
-            message,
-            hint: hint.to_owned(),
-        })
-    };
-    let waiting = paths(&|why| *why == Why::RemovalWaits);
-    let filtered = paths(&|why| *why == Why::Held(Code::Filter));
-    let named = paths(&|why| *why == Why::NotRepresentable);
-    let large = paths(&|why| *why == Why::Held(Code::TooBig));
-    let is_rules = |path: &RepoPath| matches!(path.file_name(), b".gitattributes" | b".gitignore");
-    let (rules, large): (Vec<_>, Vec<_>) = large.into_iter().partition(is_rules);
-    let endless = format!(
-        "{} files of rules that came in are larger than 1 MiB",
-        rules.len()
-    );
-    let (many, filters, names) = (waiting.len(), filtered.len(), named.len());
-    let too_big = format!(
-        "{} files that came in are larger than `max_file`",
-        large.len()
-    );
-    [
-        group(
-            Code::MassDelete,
-            waiting,
-            format!("{many} files were deleted elsewhere"),
-            "Run `autosync approve` to delete them here too; else, in the folder, \
-             `autosync restore .` brings them back on all your computers.",
-        ),
-        group(
-            Code::Filter,
-            filtered,
-            format!("the filter of {filters} files failed"),
-            "Install the program that `.gitattributes` names for them, such as git-lfs.",
-        ),
-        group(
-            Code::NotRepresentable,
-            named,
-            format!("{names} names or links cannot exist on this computer"),
-            "Rename them, or point the links elsewhere, on a computer that has them.",
-        ),
-        group(
-            Code::TooBig,
-            large,
-            too_big,
-            "Raise `max_file` in the configuration to have them here, too.",
-        ),
-        group(
-            Code::TooBig,
-            rules,
-            endless,
-            "Such files are read again and again, by git too: make them smaller where they are.",
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }
 
 fn blocked(tip: Option<ObjectId>, trouble: Trouble) -> Applied {
