@@ -337,7 +337,7 @@ impl<'a> Judge<'a> {
                 Side::Local => (local, hub),
             };
             if let (None, Some(edited), Some(base)) = (mover.new, editor.new, editor.old)
-                && self.place.objects.entry(self.merged, old)?.is_none()
+                && self.at(self.merged, old)?.is_none()
             {
                 candidates.insert(old.clone(), (base, edited));
             }

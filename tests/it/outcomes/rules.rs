@@ -429,6 +429,26 @@ fn a_copy_that_was_there_before_both_sides_began_is_no_copy_of_what_loses_now() 
 }
 
 #[test]
+fn an_edit_of_what_moved_onto_a_name_that_was_taken_stays_though_a_directory_came_in_its_place() {
+    let lab = Lab::new();
+    let old = "one\ntwo\nthree\nfour\nfive\n";
+    let edited = "one\ntwo\nthree\nfour\nfive\nEDIT\n";
+    let base = with(tree("s=s"), "d/f", old);
+    // One side moves the file and makes a directory of its name, the other edits the file and has
+    // one of its own where it was moved to.
+    let moved = with(with(tree("s=s"), "d/g", old), "d/f/new", "new\n");
+    let kept = with(with(tree("s=s"), "d/f", edited), "d/g", "other\n");
+    for (hub, local) in [(&moved, &kept), (&kept, &moved)] {
+        let made = lab.merge(&base, hub, local, Prefer::Hub);
+        let found = lab.list(made.commit());
+        for content in [edited, "new\n", "other\n"] {
+            let stands = found.values().any(|it| *it == file(content));
+            assert!(stands, "{content:?} is in no file of {found:#?}");
+        }
+    }
+}
+
+#[test]
 fn a_copy_of_a_copy_does_not_nest_its_name() {
     let lab = Lab::new();
     let name = "p (conflict tablet 2020-02-02 1234567).txt";
