@@ -111,12 +111,7 @@ impl Folder {
     /// Takes the root and the mounts that are `granted` as they are. Errors with a pause while the
     /// user's git is at work.
     pub(super) fn begin(&mut self, granted: &Shown) -> Result<Record, RepoError> {
-        let tip = refs::read(
-            &self.place.git,
-            &self.place.objects,
-            &self.place.branch_ref(),
-        )?;
-        self.check_root(tip, granted.root.as_deref())?;
+        self.check_root(granted.root.as_deref())?;
         let branch = self.place.settings.branch.clone();
         if let Some(trouble) = gate::closed(&self.place.git, &branch)? {
             return Err(RepoError::Blocked(trouble));
@@ -327,12 +322,7 @@ impl Folder {
             .collect();
         if !tips.is_empty() {
             // What is left to be done is done to that directory alone.
-            let tip = refs::read(
-                &self.place.git,
-                &self.place.objects,
-                &self.place.branch_ref(),
-            )?;
-            self.check_root(tip, None)?;
+            self.check_root(None)?;
         }
         let place = &self.place;
         super::publish::remove_own_locks(place, &tips)?;

@@ -254,7 +254,7 @@ impl Folder {
             Approval::Commits
         };
         let checked = self
-            .check_root(before, None)
+            .check_root(None)
             .and_then(|()| self.look_at_mounts(before, &Waits::default()));
         let done = checked.and_then(|()| {
             apply::apply(

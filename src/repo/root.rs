@@ -14,7 +14,7 @@ use super::folder::Folder;
 use super::volume::{self, Volume};
 use super::{Place, RepoError};
 use crate::engine::event::{Code, Recovery, Trouble};
-use crate::names::ObjectId;
+use crate::git::refs;
 use crate::process;
 
 /// Looks whether the folder and its repository are there at all.
@@ -91,12 +91,9 @@ impl Folder {
     /// Within one boot device and inode must be the same, but that a disk with a name of its own may
     /// come back as another device. Over a boot the device may get another number. If the repository,
     /// which is a sentinel, is elsewhere, the disk's name must be the same, or something of what the
-    /// `tip` has must be there. The one that is `granted` is accepted. Errors with a hold otherwise.
-    pub(super) fn check_root(
-        &self,
-        tip: Option<ObjectId>,
-        granted: Option<&str>,
-    ) -> Result<(), RepoError> {
+    /// branch has must be there. The one that is `granted` is accepted. Errors with a hold otherwise.
+    pub(super) fn check_root(&self, granted: Option<&str>) -> Result<(), RepoError> {
+        // First of all: where the root cannot be looked at, nor can the references.
         let meta = here(&self.place)?;
         let root = self.place.root();
         let file = self.place.store.join("root");
@@ -121,6 +118,11 @@ impl Folder {
             && !accepted
             && is_elsewhere
             && !volume.is_named()
+            && let tip = refs::read(
+                &self.place.git,
+                &self.place.objects,
+                &self.place.branch_ref(),
+            )?
             && let Some(tree) = self.place.tree_of(tip)?
         {
             is_other = volume::nothing_is_there(&self.place, tree, root)?;

@@ -82,7 +82,7 @@ pub fn snapshot(
     fault::at("S3.read");
     if taken.deletes() {
         // Only now: what a disk took along in the meantime looks deleted.
-        folder.check_root(record.tip, None)?;
+        folder.check_root(None)?;
         folder.look_at_mounts(record.tip, &Waits::default())?;
         taken.leave_out_hidden(&folder.place);
     }
