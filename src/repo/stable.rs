@@ -14,6 +14,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::{Place, RepoError};
+use crate::fault;
 use crate::git::objects::Kind;
 use crate::git::tree::{EXECUTABLE, Entry, FILE, SYMLINK};
 use crate::names::ObjectId;
@@ -179,6 +180,7 @@ pub fn read_file(
             None => return Ok(None),
         }
     };
+    fault::at("S3.bytes");
     let after = Still::of(&file.metadata().map_err(wrong)?);
     let still_there = matches!(look(path), Ok(Found::File(meta)) if Still::of(&meta) == before);
     if after != before || !still_there {

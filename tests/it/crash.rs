@@ -50,6 +50,7 @@ const UNREACHABLE: &[(&str, &str)] = &[
 const SNAPSHOT: &[&str] = &[
     "S1.record",
     "S2.candidates",
+    "S3.bytes",
     "S3.read",
     "S4.pending",
     "S5.stored",
@@ -124,6 +125,8 @@ const RECALL: &[&str] = &[
     "O1.written",
     "O2.turned",
     "O3.noted",
+    "O4.approving",
+    "O5.approved",
     "U1.commit",
     "U2.applied",
 ];

@@ -18,6 +18,7 @@ use autosync::engine::action::{Job, Scope, Trigger};
 use autosync::engine::event::Event;
 use autosync::fault;
 use autosync::git::{Git, gate};
+use autosync::names::RepoPath;
 use autosync::repo::folder::Folder;
 
 use crate::pair::{Host, Pair, Tree};
@@ -525,4 +526,35 @@ fn a_part_that_was_staged_is_never_lost() {
             "{wanted}: {outcome:?}\n{half}"
         );
     }
+}
+
+#[test]
+fn what_is_staged_while_the_index_is_written_stays_staged() {
+    let pair = pair();
+    let here = &pair.laptop;
+    here.write("b", "TOKEN-b\n");
+    let mut folder = Folder::open(settings(&here.root)).unwrap();
+    let mut command = here.sandbox.command("sh");
+    command.current_dir(&here.root);
+    command.args([
+        "-c",
+        "echo TOKEN-staged >c && git add c && echo TOKEN-later >c",
+    ]);
+    let mut command = Some(command);
+    let hook = move |step: &str| {
+        if step == "S6.index"
+            && let Some(mut command) = command.take()
+        {
+            assert!(command.status().unwrap().success());
+        }
+    };
+    let job = Job::Snapshot {
+        scope: Scope::Paths([RepoPath::new("b").unwrap()].into()),
+        even_open: [].into(),
+        trigger: Trigger::Edit,
+        approved: false,
+    };
+    fault::with_hook(hook, || folder.run(job, &mut |_| {}));
+    assert_eq!(here.git(&["show", "HEAD:b"]), "TOKEN-b");
+    assert_eq!(here.git(&["show", ":c"]), "TOKEN-staged");
 }

@@ -86,6 +86,7 @@ fn a_kill_leaves_one_operation_of_an_approval_or_asks_again() {
         ("O4.approving", false),
         ("O1.written", true),
         ("O3.noted", true),
+        ("O5.approved", true),
     ] {
         if pair.server.tree() == before {
             delete_by_plain_git(&pair);
