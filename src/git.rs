@@ -26,6 +26,7 @@ use crate::engine::event::{Code, Recovery, Trouble};
 use crate::names::{NotARepoPath, NotAnObjectId, ObjectId, escape};
 use crate::process::{self, Finished, Patience};
 
+mod config;
 pub mod failure;
 pub mod gate;
 pub mod hub;
@@ -550,11 +551,6 @@ impl Git {
             Some(1) => Ok(None),
             _ => Err(failed("config", &done)),
         }
-    }
-
-    /// Writes a configuration key of the repository.
-    pub fn set_config(&self, key: &str, value: &str) -> Result<(), GitError> {
-        self.call("config", ["--local", key, value], b"").map(drop)
     }
 
     /// Returns the name of the object format, `sha1` or `sha256`.

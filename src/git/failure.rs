@@ -129,6 +129,13 @@ pub(super) fn local_failure(message: &str, stderr: &str) -> Trouble {
         )
     } else if DAMAGED.iter().any(|text| has(text)) {
         damaged(message)
+    } else if has("could not lock config file") {
+        Trouble::new(
+            Code::GitBusy,
+            Recovery::Pause,
+            "another git writes this folder's configuration",
+            "If no git is at work here any more, remove `config.lock` in its git directory.",
+        )
     } else if has(".lock': File exists") {
         Trouble::new(
             Code::GitBusy,

@@ -52,6 +52,7 @@ pub fn remove_ref_locks(place: &Place) -> Result<(), RepoError> {
             take(&path)?;
         }
     }
+    place.git.remove_config_lock()?;
     remove_hub_locks(place)?;
     let Some(text) = read_note(&note(place)) else {
         return Ok(());

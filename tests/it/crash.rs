@@ -1,5 +1,7 @@
 //! kill -9 at every step of the protocol: the next start needs nobody.
 
+mod config;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -120,6 +122,9 @@ const LOCKS: &[&str] = &["L2.head-free"];
 /// Steps that only a user who interferes makes us pass; see the tests of that name.
 const INTERFERED: &[&str] = &["A3.back", "A3.taken-back"];
 
+/// Steps of writing the configuration; see `config`.
+const CONFIG: &[&str] = &["C1.written", "C2.locked"];
+
 /// Steps of an undo and of the log of operations; see the tests of those.
 const RECALL: &[&str] = &[
     "O1.written",
@@ -144,7 +149,7 @@ fn every_step_of_the_source_is_killed_here() {
         .map(|(step, _)| (*step).to_owned())
         .collect();
     for list in [
-        SNAPSHOT, RECEIVE, NO_LINKS, SIDES, LOCKS, INTERFERED, RECALL,
+        SNAPSHOT, RECEIVE, NO_LINKS, SIDES, LOCKS, INTERFERED, RECALL, CONFIG,
     ] {
         for step in list {
             let name = step.split('#').next().unwrap();
