@@ -80,12 +80,13 @@ pub fn snapshot(
         &mut taken,
     )?;
     fault::at("S3.read");
+    // Only now: what a disk took along in the meantime looks deleted, and what one brought that was
+    // not looked at yet would not be known to be its when it goes.
     if taken.deletes() {
-        // Only now: what a disk took along in the meantime looks deleted.
         folder.check_root(None)?;
-        folder.look_at_mounts(record.tip, &Waits::default())?;
-        taken.leave_out_hidden(&folder.place);
     }
+    folder.look_at_mounts(record.tip, &Waits::default())?;
+    taken.leave_out_hidden(&folder.place);
 
     if candidates.everything {
         folder.held_deletes.clear();

@@ -92,6 +92,34 @@ fn a_disk_that_goes_in_the_middle_of_a_look_takes_nothing_along() {
     assert_eq!(lab.git(&["show", "HEAD:usb/a"]), "3");
 }
 
+#[test]
+fn a_disk_that_comes_in_the_middle_of_a_look_is_known_when_it_goes() {
+    let test = "snapshot::disks::a_disk_that_comes_in_the_middle_of_a_look_is_known_when_it_goes";
+    if !inside(ROOT_INSIDE, test) {
+        return;
+    }
+    let mut lab = Lab::new();
+    let usb = lab.bench.root().join("usb");
+    let disk = lab.bench.root().with_file_name("disk");
+    fs::create_dir(&usb).unwrap();
+    fs::create_dir(&disk).unwrap();
+    fs::write(disk.join("a"), "1\n").unwrap();
+    lab.write("beside", "1\n");
+    let (from, at) = (disk.clone(), usb.clone());
+    let outcome = struck(&mut lab, move |step| {
+        if step == "S1.record" {
+            bind(&from, &at);
+        }
+    });
+    assert_eq!(lab.tracked(), ["beside", "usb/a"], "{outcome:?}");
+    unmount(&usb);
+    let outcome = lab.everything();
+    assert_eq!(waiting(&outcome), ["usb"], "{outcome:?}");
+    assert_eq!(lab.tracked(), ["beside", "usb/a"]);
+    bind(&disk, &usb);
+    assert_eq!(lab.everything().held, []);
+}
+
 /// A folder on a disk of its own whose git directory is elsewhere.
 fn on_a_disk(mount: impl FnOnce(&Path)) -> (Lab, PathBuf) {
     let bench = Bench::new();
