@@ -19,6 +19,7 @@ use crate::snapshot::settings;
 
 mod by_hand;
 mod held;
+mod never_seen;
 
 const OLD: &str = "one\ntwo\nthree\nfour\nfive\n";
 const NEW: &str = "ONE\ntwo\nthree\nfour\nfive\n";
