@@ -10,7 +10,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -160,6 +159,13 @@ fn write_index(
     // From an earlier process of this number, killed together with its children.
     remove(&aside.with_extension(format!("{}.lock", std::process::id())))?;
     let copied = make_index(place, view, &aside, tip, commit, edits)?;
+    // git marks the entries of files that were changed within the clock tick in which they were
+    // looked at, but for those that it does not find. The time of the index tells of these.
+    if !place.mounts.borrow().waiting().is_empty()
+        && let Some(old) = copied
+    {
+        set_mtime(&aside, old.mtime)?;
+    }
     fs::rename(&aside, new).map_err(|error| RepoError::io(new, error))?;
     Ok(copied)
 }
@@ -277,17 +283,24 @@ fn copy_with_mtime(user: &Path, aside: &Path) -> Result<Option<Stamp>, RepoError
         Err(error) => return Err(RepoError::io(user, error)),
     };
     fs::copy(user, aside).map_err(|error| RepoError::io(aside, error))?;
+    let stamp = Stamp::from_metadata(&before);
+    set_mtime(aside, stamp.mtime)?;
+    Ok(Some(stamp))
+}
+
+/// Sets the modification time of a file, in nanoseconds since 1970.
+fn set_mtime(path: &Path, mtime: i128) -> Result<(), RepoError> {
+    let second = 1_000_000_000;
     let time = Timespec {
-        tv_sec: before.mtime(),
-        tv_nsec: before.mtime_nsec(),
+        tv_sec: i64::try_from(mtime.div_euclid(second)).unwrap_or(0),
+        tv_nsec: i64::try_from(mtime.rem_euclid(second)).unwrap_or(0),
     };
     let times = Timestamps {
         last_access: time,
         last_modification: time,
     };
-    rustix::fs::utimensat(CWD, aside, &times, AtFlags::empty())
-        .map_err(|error| RepoError::io(aside, error.into()))?;
-    Ok(Some(Stamp::from_metadata(&before)))
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::empty())
+        .map_err(|error| RepoError::io(path, error.into()))
 }
 
 /// Returns the paths whose entry in the new index is not what the commit has.

@@ -93,6 +93,39 @@ fn a_disk_that_goes_in_the_middle_of_a_look_takes_nothing_along() {
 }
 
 #[test]
+fn an_edit_of_the_same_moment_on_a_disk_that_goes_is_seen_when_it_is_back() {
+    let test =
+        "snapshot::disks::an_edit_of_the_same_moment_on_a_disk_that_goes_is_seen_when_it_is_back";
+    if !inside(ROOT_INSIDE, test) {
+        return;
+    }
+    let (mut lab, disk, usb) = with_a_disk();
+    lab.git(&["config", "core.trustCtime", "false"]);
+    // A clock tick of git, a second, in which the file is looked at, and changed after that.
+    let moment = std::time::SystemTime::now() - std::time::Duration::from_secs(1000);
+    let set = |file: &Path| {
+        let file = fs::File::options().append(true).open(file).unwrap();
+        file.set_modified(moment).unwrap();
+    };
+    set(&usb.join("a"));
+    lab.git(&["status"]);
+    set(&lab.bench.root().join(".git/index"));
+    lab.write("usb/a", "2\n");
+    set(&usb.join("a"));
+
+    // What is beside it is committed while the disk is away, twice.
+    unmount(&usb);
+    for text in ["2\n", "3\n"] {
+        lab.write("beside", text);
+        assert_eq!(waiting(&lab.everything()), ["usb"]);
+    }
+    assert_eq!(lab.git(&["show", "HEAD:beside"]), "3");
+    bind(&disk, &usb);
+    assert_eq!(lab.everything().held, []);
+    assert_eq!(lab.git(&["show", "HEAD:usb/a"]), "2");
+}
+
+#[test]
 fn a_disk_that_comes_in_the_middle_of_a_look_is_known_when_it_goes() {
     let test = "snapshot::disks::a_disk_that_comes_in_the_middle_of_a_look_is_known_when_it_goes";
     if !inside(ROOT_INSIDE, test) {
