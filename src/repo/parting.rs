@@ -33,9 +33,10 @@ pub(super) fn parting(
             // A directory was to give way there, and did.
             (known, true) if known.is_none_or(|known| known.have.is_none()) => {
                 for below in tree::differences(&place.objects, None, Some(entry.id))? {
-                    let below: RepoPath = path.join(below.path.as_bytes())?;
-                    if bases.get(&below).is_none() {
-                        gone.insert(below, None);
+                    let name: RepoPath = path.join(below.path.as_bytes())?;
+                    // What the disk had of an entry may be older, or nothing.
+                    if bases.get(&name).is_none_or(|known| known.have != below.new) {
+                        gone.insert(name, None);
                     }
                 }
             }
