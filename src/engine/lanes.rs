@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::action::{Action, Job, Scope, Trigger};
+use super::action::{Action, Job, Lane, Scope, Trigger};
 use super::event::Code;
 use super::notice::Circle;
 use super::receiving::Receiving;
@@ -68,6 +68,14 @@ impl Lanes {
 
     pub(super) fn network_is_free(&self) -> bool {
         self.network.is_none() && !self.maintaining
+    }
+
+    pub(super) fn has_free(&self, lane: Lane) -> bool {
+        match lane {
+            Lane::Tree => self.tree_is_free(),
+            Lane::Network => self.network_is_free(),
+            Lane::Both => self.is_free(),
+        }
     }
 
     pub(super) fn tree(&self) -> Option<&TreeWork> {
@@ -265,6 +273,7 @@ impl Engine {
     }
 
     pub(super) fn run_tree(&mut self, work: TreeWork, job: Job) {
+        self.outages.begin(Lane::Tree);
         self.lanes.tree = Some(work);
         self.actions.push_back(Action::Run(job));
     }
@@ -289,8 +298,7 @@ impl Engine {
                 FetchWhy::Rung(_, circle) => Some(circle),
                 FetchWhy::Due => None,
             };
-            self.lanes.network = Some(NetworkWork::Fetch { rung });
-            self.actions.push_back(Action::Run(Job::Fetch));
+            self.run_network(NetworkWork::Fetch { rung }, Job::Fetch);
             return;
         }
         if may_push
@@ -306,8 +314,7 @@ impl Engine {
         }
         if self.may_exchange_notes() {
             self.describing.notes = false;
-            self.lanes.network = Some(NetworkWork::Notes);
-            self.actions.push_back(Action::Run(Job::Notes));
+            self.run_network(NetworkWork::Notes, Job::Notes);
         }
     }
 
@@ -329,8 +336,13 @@ impl Engine {
     fn run_push(&mut self, commit: ObjectId) {
         self.bell.know(commit);
         self.note_push();
-        self.lanes.network = Some(NetworkWork::Push { commit });
-        self.actions.push_back(Action::Run(Job::Push { commit }));
+        self.run_network(NetworkWork::Push { commit }, Job::Push { commit });
+    }
+
+    fn run_network(&mut self, work: NetworkWork, job: Job) {
+        self.outages.begin(Lane::Network);
+        self.lanes.network = Some(work);
+        self.actions.push_back(Action::Run(job));
     }
 
     /// Repacks when the folder has been without a commit for a while and it is worth it.

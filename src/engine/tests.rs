@@ -11,6 +11,7 @@ use super::timer::Moment;
 use super::{Engine, FolderBasics, Mode, Settings};
 use crate::names::{ObjectId, RepoPath};
 
+mod again;
 mod describing;
 mod properties;
 mod recalling;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use super::action::Lane;
+
 /// A point in time: how long after some fixed start of the edge's own monotonic clock, which
 /// goes on during a suspend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -81,6 +83,16 @@ pub(super) enum Site {
     Fetch,
     /// Pushing.
     Push,
+}
+
+impl Site {
+    /// Returns the lane whose jobs work at this place.
+    pub(super) fn lane(self) -> Lane {
+        match self {
+            Self::Snapshot | Self::Receive => Lane::Tree,
+            Self::Fetch | Self::Push => Lane::Network,
+        }
+    }
 }
 
 /// Every timer that is running.

@@ -6,12 +6,14 @@
 //! 2. A problem is told once per outage and place, its end once; what a person can approve is told
 //!    again when it comes again, whatever else goes on.
 //! 3. A hold is looked at again now and then: a freed disk goes on by itself.
+//! 4. What says that a fault may be over counts for a job that is in flight as for one that waits: if
+//!    that fails for what it saw before, it is tried again at once, once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Engine;
-use super::action::{Action, Tell};
+use super::action::{Action, Lane, Tell};
 use super::event::{Code, Recovery, Trouble};
 use super::timer::{Moment, Site, Timer};
 
@@ -23,6 +25,8 @@ const TELL_PAUSE: Duration = Duration::from_secs(45);
 const HOLD_GAP: Duration = Duration::from_secs(10);
 /// What is the matter if the folder is not there, whoever looks for it.
 const OF_THE_FOLDER: &[Code] = &[Code::RootMissing, Code::RootChanged, Code::NoRepository];
+/// What asking again soon would make worse.
+const OF_THE_LOGIN: &[Code] = &[Code::Auth, Code::HostKey];
 /// From so many refused pushes in a row on, it is a trouble and not the weather.
 pub(super) const CONTENDED: u32 = 8;
 
@@ -31,6 +35,21 @@ pub(super) const CONTENDED: u32 = 8;
 pub(super) struct Outages {
     sites: BTreeMap<Site, Outage>,
     told: BTreeSet<Code>,
+    /// What was said of the jobs in flight.
+    spurs: BTreeSet<(Site, Spur)>,
+}
+
+/// What says, while a job is in flight, that what it may fail for is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Spur {
+    /// Whatever it is: a disk came, or a person asks.
+    Any,
+    /// If it needs no person: the hub may be there again.
+    Passing,
+    /// If it was the folder, which was found.
+    Folder,
+    /// Something changed, so a hold is looked at soon.
+    Change,
 }
 
 /// One trouble that goes on.
@@ -61,6 +80,29 @@ impl Outages {
         self.sites.get(&site).map(|outage| &outage.trouble)
     }
 
+    /// Forgets what was said of earlier jobs of a lane: another begins.
+    pub(super) fn begin(&mut self, lane: Lane) {
+        self.spurs.retain(|(site, _)| site.lane() != lane);
+    }
+
+    /// Takes what was said of the job that failed here. Returns what is a reason not to wait as
+    /// long as usual.
+    fn take_spur(&mut self, site: Site, trouble: &Trouble) -> Option<Spur> {
+        let is_hold = trouble.recovery == Recovery::Hold;
+        let counts = |spur: Spur| match spur {
+            Spur::Any => true,
+            Spur::Passing => !is_hold,
+            Spur::Folder => OF_THE_FOLDER.contains(&trouble.code),
+            Spur::Change => is_hold && !OF_THE_LOGIN.contains(&trouble.code),
+        };
+        let (here, others): (BTreeSet<_>, _) =
+            self.spurs.iter().copied().partition(|(at, _)| *at == site);
+        self.spurs = others;
+        here.into_iter()
+            .map(|(_, spur)| spur)
+            .find(|spur| counts(*spur))
+    }
+
     /// Returns whether a passing fault is being tried again.
     pub(super) fn is_retrying(&self) -> bool {
         self.sites
@@ -87,10 +129,22 @@ impl Engine {
         outage.tries = outage.tries.saturating_add(1);
         outage.last_try = now;
         let (recovery, code, tries) = (trouble.recovery, trouble.code, outage.tries);
-        outage.trouble = trouble;
+        let spur = self.outages.take_spur(site, &trouble);
+        if let Some(outage) = self.outages.sites.get_mut(&site) {
+            outage.trouble = trouble;
+        }
         self.note_over();
         let wait = self.retry_wait(recovery, code, tries);
-        self.timers.set(Timer::Retry(site), now + wait);
+        match spur {
+            Some(Spur::Any | Spur::Passing | Spur::Folder) => {
+                self.timers.clear(Timer::Retry(site));
+            }
+            Some(Spur::Change) => {
+                self.timers.set(Timer::Retry(site), now + wait);
+                self.look_again_after_change(now, site);
+            }
+            None => self.timers.set(Timer::Retry(site), now + wait),
+        }
         self.tell_trouble(now, site);
     }
 
@@ -118,6 +172,7 @@ impl Engine {
                 if missed.is_some_and(|trouble| OF_THE_FOLDER.contains(&trouble.code)) {
                     self.timers.clear(Timer::Retry(other));
                 }
+                self.spur(other, Spur::Folder);
             }
         }
         if self.outages.sites.remove(&site).is_none() {
@@ -153,6 +208,19 @@ impl Engine {
             if !(held && only_passing) {
                 self.timers.clear(Timer::Retry(*site));
             }
+            let spur = if only_passing {
+                Spur::Passing
+            } else {
+                Spur::Any
+            };
+            self.spur(*site, spur);
+        }
+    }
+
+    /// Notes what was said of a job that may be in flight for this place.
+    fn spur(&mut self, site: Site, spur: Spur) {
+        if !self.lanes.has_free(site.lane()) {
+            self.outages.spurs.insert((site, spur));
         }
     }
 
@@ -177,6 +245,7 @@ impl Engine {
             let at = now.max(outage.last_try + gap);
             self.timers.set_earlier(Timer::Retry(site), at);
         }
+        self.spur(site, Spur::Change);
     }
 
     fn retry_wait(&mut self, recovery: Recovery, code: Code, tries: u32) -> Duration {
@@ -192,7 +261,7 @@ impl Engine {
                 let wait = growing(Duration::from_millis(200)).min(seconds(5));
                 self.rng.jitter(wait, 0.7, 1.0)
             }
-            Recovery::Hold if matches!(code, Code::Auth | Code::HostKey) => {
+            Recovery::Hold if OF_THE_LOGIN.contains(&code) => {
                 self.rng.jitter(seconds(15 * 60), 1.0, 1.2)
             }
             Recovery::Hold => self.rng.jitter(seconds(300), 0.2, 1.0),
