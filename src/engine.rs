@@ -365,6 +365,11 @@ impl Engine {
         self.outages.worst().map(|(trouble, _)| trouble)
     }
 
+    /// Returns whether something could not be done because the folder is not there.
+    pub fn misses_folder(&self) -> bool {
+        self.outages.misses_folder()
+    }
+
     /// Returns the folder's identity, once it is known.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()

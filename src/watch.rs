@@ -90,7 +90,8 @@ pub enum WatchEvent {
     /// HEAD, the index or an operation of the user's git moved.
     GitMoved,
     /// The root is not there any more, or something else is in its place. Nothing else is
-    /// reported until the same directory is back.
+    /// reported until the same directory is back, which is a remount, or another is
+    /// [adopted](Watcher::adopt).
     RootGone,
     /// Some directories are polled from now on, because the kernel gives no more watches or other
     /// machines change them, or that is over.
@@ -314,6 +315,12 @@ impl Watcher {
     /// Walks the folder again, and reports directories that were not watched before.
     pub fn rescan(&self) {
         self.inbox.command(Command::Rewalk);
+    }
+
+    /// Takes the directory that stands at the root's path now for the root, whichever it was before,
+    /// and walks it again.
+    pub fn adopt(&self) {
+        self.inbox.command(Command::Adopt);
     }
 
     /// Says which tracked paths count although the rules ignore them or [`transient`] knows

@@ -79,6 +79,9 @@ pub(super) struct FolderAgent {
     /// What was held and which conflicts stood at the last look.
     last_standing: Option<(Vec<HeldStatus>, Vec<ConflictStatus>, Vec<MarkedStatus>)>,
     watch_trouble: Option<Trouble>,
+    /// Whether the folder was not there, as far as anybody saw, since the watcher last took what
+    /// is at its path for it.
+    missed: bool,
 }
 
 impl FolderAgent {
@@ -110,6 +113,7 @@ impl FolderAgent {
             last_state: None,
             last_standing: None,
             watch_trouble: None,
+            missed: false,
         };
         this.watch(eye);
         Ok(this)
@@ -147,7 +151,9 @@ impl FolderAgent {
     pub(super) fn hear(&mut self, said: Said, key: &str) -> Option<transport::Folder> {
         match said {
             Said::Event(event) => {
+                let is_found = is_found(&event);
                 self.engine.handle_event(clock::now(), *event);
+                self.look_after_root(is_found);
                 let id = self.engine.id().unwrap_or_default();
                 let known = self.known.as_mut().filter(|known| known.id != id)?;
                 id.clone_into(&mut known.id);
@@ -189,6 +195,19 @@ impl FolderAgent {
         None
     }
 
+    /// Lets the watcher take what is at the folder's path for the folder once that was missed and
+    /// `is_found`: it may be another directory than before, because the disk has another number now
+    /// or a person approved it.
+    fn look_after_root(&mut self, is_found: bool) {
+        if is_found
+            && std::mem::take(&mut self.missed)
+            && let Some(watcher) = &self.watcher
+        {
+            watcher.adopt();
+        }
+        self.missed |= self.engine.misses_folder();
+    }
+
     /// Takes what the watcher saw.
     pub(super) fn see(&mut self, event: WatchEvent) {
         let now = clock::now();
@@ -198,6 +217,7 @@ impl FolderAgent {
             WatchEvent::Rescan(why) => self.engine.handle_event(now, Event::Rescan(why)),
             WatchEvent::GitMoved => self.engine.handle_event(now, Event::GitMoved),
             WatchEvent::RootGone => {
+                self.missed = true;
                 self.engine
                     .handle_event(now, Event::Rescan(RescanWhy::Remount));
             }
@@ -389,6 +409,17 @@ impl FolderAgent {
         let Self { lanes, watcher, .. } = self;
         drop(watcher);
         lanes.join();
+    }
+}
+
+/// Returns whether a job of the tree lane looked at the folder and nothing was in the way.
+fn is_found(event: &Event) -> bool {
+    if let Event::Snapshotted(outcome) = event {
+        outcome.blocked.is_none()
+    } else if let Event::Recovered(outcome) = event {
+        outcome.blocked.is_none()
+    } else {
+        false
     }
 }
 

@@ -5,7 +5,8 @@
 //!    together.
 //! 2. A problem is told once per outage and place, its end once; what a person can approve is told
 //!    again when it comes again, whatever else goes on.
-//! 3. A hold is looked at again now and then: a freed disk goes on by itself.
+//! 3. A hold is looked at again now and then: a freed disk goes on by itself. A folder that is not
+//!    there is looked for every few seconds: nothing tells that what is above it was put back.
 //! 4. What says that a fault may be over counts for a job that is in flight as for one that waits: if
 //!    that fails for what it saw before, it is tried again at once, once.
 
@@ -78,6 +79,12 @@ impl Outages {
     /// Returns the trouble at this place.
     pub(super) fn at(&self, site: Site) -> Option<&Trouble> {
         self.sites.get(&site).map(|outage| &outage.trouble)
+    }
+
+    /// Returns whether something failed because the folder is not there.
+    pub(super) fn misses_folder(&self) -> bool {
+        self.all()
+            .any(|trouble| OF_THE_FOLDER.contains(&trouble.code))
     }
 
     /// Forgets what was said of earlier jobs of a lane: another begins.
@@ -263,6 +270,12 @@ impl Engine {
             }
             Recovery::Hold if OF_THE_LOGIN.contains(&code) => {
                 self.rng.jitter(seconds(15 * 60), 1.0, 1.2)
+            }
+            Recovery::Hold if OF_THE_FOLDER.contains(&code) => {
+                // Two looks at the disk, but for another directory in its place.
+                let most = if code == Code::RootChanged { 60 } else { 4 };
+                let wait = growing(seconds(1)).min(seconds(most));
+                self.rng.jitter(wait, 0.5, 1.0)
             }
             Recovery::Hold => self.rng.jitter(seconds(300), 0.2, 1.0),
         }

@@ -37,6 +37,8 @@ const NO_QUIET: Duration = Duration::from_secs(10);
 const GIT_APART: Duration = Duration::from_millis(100);
 /// How often a resolver without anything to do looks whether the machine was suspended.
 const LOOK_UP: Duration = Duration::from_secs(60);
+/// How often it is looked whether a root that is gone is back: what is above it is not watched.
+const MISSED: Duration = Duration::from_secs(2);
 
 /// Which directory a path was when the watcher started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,7 @@ pub(super) struct Resolver<S> {
     reopened: bool,
     root_suspect: bool,
     root_gone: bool,
+    root_looked: Moment,
     lost: Option<Lost>,
     git_moved: bool,
     git_told: Option<Moment>,
@@ -123,6 +126,7 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
             reopened: false,
             root_suspect: false,
             root_gone: false,
+            root_looked: Moment::default(),
             lost: None,
             git_moved: false,
             git_told: None,
@@ -164,6 +168,7 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
             git,
             self.batch.next_grown(),
             self.poll.next().filter(|_| !self.root_gone),
+            self.root_gone.then(|| self.root_looked + MISSED),
         ];
         let due = due.into_iter().flatten().min();
         due.map_or(LOOK_UP, |due| clock::until(due).min(LOOK_UP))
@@ -188,8 +193,9 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         if taken.mounts || std::mem::take(&mut self.reopened) {
             self.walk_all(Some(RescanWhy::Remount));
         }
-        if self.root_suspect {
-            self.check_root();
+        let is_missed = self.root_gone && self.root_looked + MISSED <= now;
+        if (self.root_suspect || is_missed) && self.check_root() {
+            self.walk_all(Some(RescanWhy::Remount));
         }
         self.poll(now);
         self.end_batch(now);
@@ -212,6 +218,7 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
             match command {
                 Command::Echo(marker) => self.ground.source.flush(marker),
                 Command::Rewalk => self.walk_all(None),
+                Command::Adopt => self.adopt(),
                 Command::Tracked(tracked) => self.set_tracked(tracked),
             }
         }
@@ -433,7 +440,11 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
 
     /// Walks everything; then says why, or, without a reason, reports what was found unwatched.
     fn walk_all(&mut self, why: Option<RescanWhy>) {
-        self.check_root();
+        let why = if self.check_root() {
+            Some(RescanWhy::Remount)
+        } else {
+            why
+        };
         if self.root_gone {
             return;
         }
@@ -453,14 +464,26 @@ impl<S: Fn(WatchEvent)> Resolver<S> {
         }
     }
 
-    /// Looks whether the root is still the directory that it was.
-    fn check_root(&mut self) {
+    /// Looks whether the root is still the directory that it was. Returns whether it was gone and is
+    /// back: then nobody knows what happened meanwhile.
+    fn check_root(&mut self) -> bool {
         self.root_suspect = false;
-        let gone = Identity::of(&self.ground.root) != Some(self.identity);
-        if gone && !self.root_gone {
+        self.root_looked = clock::now();
+        let was_gone = self.root_gone;
+        self.root_gone = Identity::of(&self.ground.root) != Some(self.identity);
+        if self.root_gone && !was_gone {
             (self.sink)(WatchEvent::RootGone);
         }
-        self.root_gone = gone;
+        was_gone && !self.root_gone
+    }
+
+    /// Takes what stands at the root's path for the root, and walks all of it: what was made while
+    /// it was elsewhere has no watch.
+    fn adopt(&mut self) {
+        if let Some(identity) = Identity::of(&self.ground.root) {
+            self.identity = identity;
+            self.walk_all(None);
+        }
     }
 
     fn set_tracked(&mut self, tracked: BTreeSet<RepoPath>) {

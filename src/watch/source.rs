@@ -123,6 +123,8 @@ pub(super) enum Command {
     Echo(Marker),
     /// Walk again.
     Rewalk,
+    /// What stands at the root's path is the root.
+    Adopt,
     /// These files count although they are ignored or have a transient name.
     Tracked(BTreeSet<RepoPath>),
 }

@@ -37,7 +37,6 @@ fn a_disk_that_is_back_while_a_look_still_misses_it_is_looked_at_again_at_once()
     assert_eq!(folder.jobs(), [look_at_everything(Trigger::Scan)]);
     // Once for each time that it is said to be back.
     folder.snapshotted(blocked(root_missing()));
-    folder.pass(9_000);
     assert_eq!(folder.jobs(), []);
     for _ in 0..3 {
         // The first of these starts a look, the others come while it goes on.
@@ -164,4 +163,37 @@ fn a_change_during_a_look_that_ends_with_a_hold_is_a_reason_to_look_again_soon()
         waited += folder.next_timer();
     }
     assert!(waited >= 60_000, "{waited}");
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_looked_for_every_few_seconds_and_told_once() {
+    let mut folder = Folder::quiet();
+    folder.saved("a");
+    folder.pass(200);
+    let mut told = 0;
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        folder.snapshotted(blocked(root_missing()));
+        let mut waited = 0;
+        loop {
+            let actions = folder.actions();
+            let tells = actions.iter().filter(|it| matches!(it, Action::Tell(_)));
+            told += tells.count();
+            let is_look = |it: &Action| matches!(it, Action::Run(Job::Snapshot { .. }));
+            if actions.iter().any(is_look) {
+                break;
+            }
+            if actions.contains(&Action::Run(Job::Fetch)) {
+                folder.fetched(1);
+            }
+            waited += folder.next_timer();
+        }
+        waits.push(waited);
+    }
+    waits.remove(0);
+    assert!(waits.iter().all(|wait| *wait <= 4_000), "{waits:?}");
+    assert!(waits[10] >= 2_000, "{waits:?}");
+    assert_eq!(told, 1);
+    folder.committed(2, &["a"]);
+    assert!(folder.tells().contains(&Tell::Solved));
 }

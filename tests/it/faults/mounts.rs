@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::disk::system;
 use super::{AT_ONCE, Told, held, well};
+use crate::support::Sandbox;
 use crate::support::host::{Host, Pair};
 use crate::support::inside::{ROOT_INSIDE, inside};
 
@@ -292,7 +293,6 @@ fn another_directory_in_the_place_of_the_folder_is_asked_about_and_deletes_nothi
     assert_eq!(tracked(), all);
     fs::remove_dir_all(&laptop.folder).unwrap();
     fs::rename(&aside, &laptop.folder).unwrap();
-    laptop.run(["sync"]).ok();
     well(&laptop);
     laptop.write("a", "2\n");
     laptop.run(["sync"]).ok();
@@ -313,4 +313,81 @@ fn another_directory_in_the_place_of_the_folder_is_asked_about_and_deletes_nothi
     laptop.run(["approve"]).ok();
     laptop.until("it goes", |_| tracked() == "new");
     well(&laptop);
+    // What is there now is watched.
+    fs::create_dir(laptop.folder.join("deep")).unwrap();
+    laptop.barrier();
+    laptop.write("deep/later", "1\n");
+    laptop.barrier();
+    assert_eq!(tracked(), "deep/later\nnew");
+}
+
+/// How a folder goes and is put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By its name, and nothing is there meanwhile.
+    Moved,
+    /// By its name, and another directory is there meanwhile.
+    Replaced,
+    /// With the directory that it is in, which no watch sees.
+    Above,
+}
+
+#[test]
+fn a_folder_that_is_moved_away_and_put_back_goes_on_by_itself() {
+    for way in [Way::Moved, Way::Replaced, Way::Above] {
+        let sandbox = Sandbox::named("laptop");
+        sandbox.config(AT_ONCE);
+        let above = sandbox.home().join("above");
+        fs::create_dir(&above).unwrap();
+        let mut laptop = Host::of(sandbox, "laptop").with_args([above.join("Sync")]);
+        laptop.folder = above.join("Sync");
+        laptop.start();
+        laptop.write("a", "1\n");
+        laptop.synced();
+        let hub = laptop.sandbox.paths().hubs().join("Sync.git");
+        let shows = |what: &str| laptop.sandbox.git(&hub, ["show", &format!("main:{what}")]);
+        let told = Told::by(&laptop);
+        let goes = if way == Way::Above {
+            above.clone()
+        } else {
+            laptop.folder.clone()
+        };
+        let aside = laptop.sandbox.home().join("aside");
+        let there = if way == Way::Above {
+            aside.join("Sync")
+        } else {
+            aside.clone()
+        };
+        fs::rename(&goes, &aside).unwrap();
+        if way == Way::Replaced {
+            fs::create_dir(&goes).unwrap();
+            laptop.write("foreign", "f\n");
+        }
+        fs::create_dir(there.join("new")).unwrap();
+        fs::write(there.join("new/b"), "1\n").unwrap();
+        held(&laptop, "root-missing");
+        told.only(&laptop, "root-missing");
+        if way == Way::Replaced {
+            fs::remove_dir_all(&goes).unwrap();
+        }
+        fs::rename(&aside, &goes).unwrap();
+        well(&laptop);
+        laptop.until("what was written meanwhile is there", |host| {
+            host.sandbox
+                .git(&hub, ["ls-tree", "-r", "--name-only", "main"])
+                == "a\nnew/b"
+        });
+        // It is watched as before, with all that is new in it.
+        laptop.barrier();
+        laptop.write("new/b", "2\n");
+        laptop.write("a", "2\n");
+        laptop.synced();
+        laptop.barrier();
+        assert_eq!(
+            (shows("new/b"), shows("a")),
+            ("2".into(), "2".into()),
+            "{way:?}"
+        );
+        assert_eq!(told.codes(), ["root-missing"], "{way:?}");
+    }
 }

@@ -273,7 +273,6 @@ fn a_repository_that_is_gone_is_waited_for_and_none_is_made() {
     assert!(!here.exists(), "none is made");
     assert_eq!(laptop.sandbox.git(&hub, ["rev-parse", "main"]), tip);
     fs::rename(&away, &here).unwrap();
-    laptop.run(["sync"]).ok();
     well(&laptop);
     laptop.synced();
     assert_eq!(laptop.sandbox.git(&hub, ["show", "main:a"]), "2");
