@@ -6,6 +6,8 @@
 //! the feature `faults` (every build but the tests') [`at`] only says in the log where it is:
 //! `AUTOSYNC_LOG=autosync::fault=trace` shows how long each step takes.
 
+use std::time::Duration;
+
 /// Passes the named step.
 #[cfg(not(feature = "faults"))]
 #[inline]
@@ -24,6 +26,12 @@ pub fn asked(_variable: &str) -> Option<String> {
 #[cfg(feature = "faults")]
 pub fn asked(variable: &str) -> Option<String> {
     std::env::var(variable).ok()
+}
+
+/// Returns how long a variable of the tests asks for, in milliseconds.
+pub fn millis(variable: &str) -> Option<Duration> {
+    let millis = asked(variable)?.parse().ok()?;
+    Some(Duration::from_millis(millis))
 }
 
 /// Passes the named step.

@@ -19,6 +19,7 @@ use crate::engine::status::{
 use crate::engine::timer::Moment;
 use crate::engine::{self, Engine};
 use crate::error::{Complaint, Exit};
+use crate::fault;
 use crate::git::public_url;
 use crate::lock::Lock;
 use crate::names::escape;
@@ -492,6 +493,7 @@ pub(super) fn engine_settings(
         ask: crate::desktop::asks(&agent.desktop),
         notes: true,
         unattended: settings.guards.unattended,
+        tell_after: fault::millis("AUTOSYNC_TEST_TELL_MILLIS").unwrap_or(defaults.tell_after),
         ..defaults
     }
 }

@@ -278,8 +278,7 @@ fn tree_lane(settings: &Settings, jobs: &Receiver<Order>, damage: &Damage, ear: 
     let mut told_basic = false;
     let mut told_aside = Vec::new();
     let counts = Rc::new(Cell::new(false));
-    let sweeps = fault::asked("AUTOSYNC_SWEEP_MILLIS").and_then(|millis| millis.parse().ok());
-    let sweeps = sweeps.map_or(SWEEP, Duration::from_millis);
+    let sweeps = fault::millis("AUTOSYNC_SWEEP_MILLIS").unwrap_or(SWEEP);
     loop {
         let job = match jobs.recv_timeout(sweeps) {
             Ok(Order::Do(job)) => job,

@@ -38,6 +38,8 @@ pub struct Settings {
     pub unattended: Option<Duration>,
     /// Whether there is a hub at all.
     pub has_hub: bool,
+    /// A passing fault is told when it has lasted this long: everybody's network blinks.
+    pub tell_after: Duration,
 }
 
 /// When commits are pushed.
@@ -90,6 +92,7 @@ impl Default for Settings {
             notes: false,
             unattended: None,
             has_hub: true,
+            tell_after: Duration::from_secs(15),
         }
     }
 }

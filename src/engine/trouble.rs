@@ -18,8 +18,6 @@ use super::action::{Action, Lane, Tell};
 use super::event::{Code, Recovery, Trouble};
 use super::timer::{Moment, Site, Timer};
 
-/// A passing fault is told when it has lasted this long: everybody's network blinks.
-const TELL_RETRY: Duration = Duration::from_secs(15);
 /// The user knows of their own rebase, but may have forgotten it after this long.
 const TELL_PAUSE: Duration = Duration::from_secs(45);
 /// After a change, a hold is looked at again at most this often.
@@ -286,7 +284,7 @@ impl Engine {
             return;
         };
         let patience = match outage.trouble.recovery {
-            Recovery::Retry => TELL_RETRY,
+            Recovery::Retry => self.settings.tell_after,
             Recovery::Pause => TELL_PAUSE,
             Recovery::Hold => Duration::ZERO,
         };

@@ -30,6 +30,7 @@ use super::{Place, RepoError, publish, secrets, stable, verify};
 use crate::clock;
 use crate::engine::event::Waiting;
 use crate::engine::timer::Moment;
+use crate::fault;
 use crate::git::objects::Kind as ObjectKind;
 use crate::git::tree::{EXECUTABLE, Entry, FILE, SYMLINK};
 use crate::git::{self, GitError};
@@ -165,7 +166,7 @@ pub fn keep(place: &Place, journal: &Journal, lefts: &[(usize, Left)]) -> Result
         return fs::remove_dir_all(stage).map_err(|error| RepoError::io(stage, error));
     }
     records::write(&stage.join("index"), KIND, &all)?;
-    crate::fault::at("A6.index");
+    fault::at("A6.index");
     let to = area.displaced().join(stage.file_name().unwrap_or_default());
     fs::rename(stage, &to).map_err(|error| RepoError::io(&to, error))?;
     records::sync_parent(&to).map_err(|error| RepoError::io(&to, error))
@@ -336,8 +337,7 @@ impl Lying {
 
 /// Returns how long everything stays at least; the tests ask for less.
 fn grace() -> Duration {
-    let asked = crate::fault::asked("AUTOSYNC_GRACE").and_then(|text| text.parse().ok());
-    asked.map_or(GRACE, Duration::from_millis)
+    fault::millis("AUTOSYNC_GRACE").unwrap_or(GRACE)
 }
 
 fn sweep(

@@ -40,7 +40,7 @@ mod root;
 mod said;
 
 /// How long the hub may show no progress.
-const SILENCE: Patience = Patience::Silence(Duration::from_secs(60));
+const SILENCE: Duration = Duration::from_secs(60);
 /// How long a push may show no progress while a hook uploads large files.
 const SILENCE_OF_HOOKS: Patience = Patience::Silence(Duration::from_secs(600));
 /// The first git known to be without a crash of `fetch-pack` when it checks a whole pack.
@@ -240,7 +240,7 @@ fn fetch_pack(
     let branch = place.branch_ref();
     let mut command = connected_command(place, remote, terms, "fetch-pack");
     command.args(["--thin", &remote.url, &branch]);
-    let (done, words) = run(&mut command, SILENCE, "fetch", terms)?;
+    let (done, words) = run(&mut command, silence(), "fetch", terms)?;
     if words.contains("no such remote ref") {
         return Ok(None);
     }
@@ -282,7 +282,7 @@ fn git_fetch(
         &remote.url,
         &format!("+{}:{FETCHED}", place.branch_ref()),
     ]);
-    let (done, words) = run(&mut command, SILENCE, "fetch", terms)?;
+    let (done, words) = run(&mut command, silence(), "fetch", terms)?;
     if done.status.success() {
         return Ok(refs::read(&place.git, &place.objects, FETCHED)?);
     }
@@ -340,7 +340,7 @@ fn try_push(
             setting.push(dir);
             (vec![setting], SILENCE_OF_HOOKS)
         }
-        None => (Vec::new(), SILENCE),
+        None => (Vec::new(), silence()),
     };
     let mut command = place.git.command_with(&settings, "push");
     connect(&mut command, remote, terms);
@@ -399,6 +399,11 @@ fn connected_command(place: &Place, remote: &Remote, terms: &Terms<'_>, name: &s
     let mut command = place.git.command(name);
     connect(&mut command, remote, terms);
     command
+}
+
+/// Returns how long the hub may show no progress; the tests ask for less.
+fn silence() -> Patience {
+    Patience::Silence(fault::millis("AUTOSYNC_TEST_SILENCE_MILLIS").unwrap_or(SILENCE))
 }
 
 /// Gives a command what it needs to reach the hub.

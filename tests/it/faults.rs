@@ -6,12 +6,15 @@
 //! fault is over.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::mpsc::Receiver;
 
 use autosync::control::{Happening, What};
+use autosync::engine::event::Code;
 use autosync::engine::status::{FolderStatus, State};
 
+use crate::support::Sandbox;
 use crate::support::host::{Host, PATIENCE, Pair};
 use crate::traps::exists;
 
@@ -34,21 +37,30 @@ fn pair() -> Pair {
 
 /// One host with an agent and a hub that lose no time.
 fn host() -> Host {
-    let mut host = Host::new("laptop");
+    started(Host::new("laptop"))
+}
+
+/// The same, and of a fault that may pass a person is told at once, not after fifteen seconds.
+fn impatient() -> Host {
+    let sandbox = Sandbox::named("laptop").with("AUTOSYNC_TEST_TELL_MILLIS", "0");
+    started(Host::of(sandbox, "laptop"))
+}
+
+fn started(mut host: Host) -> Host {
     host.sandbox.config(AT_ONCE);
     host.start();
     host
 }
 
 /// What a person is told of a host from now on.
-struct Told {
+pub(crate) struct Told {
     heard: Receiver<Happening>,
     all: RefCell<Vec<What>>,
 }
 
 impl Told {
     /// Begins to listen.
-    fn by(host: &Host) -> Self {
+    pub(crate) fn by(host: &Host) -> Self {
         Self {
             heard: host.listen(),
             all: RefCell::default(),
@@ -56,7 +68,7 @@ impl Told {
     }
 
     /// Returns the codes of all problems and holds that were told so far, in their order.
-    fn codes(&self) -> Vec<String> {
+    pub(crate) fn codes(&self) -> Vec<String> {
         let mut all = self.all.borrow_mut();
         all.extend(self.heard.try_iter().map(|event| event.what));
         all.iter()
@@ -91,9 +103,30 @@ impl Told {
             .collect()
     }
 
+    /// Waits until the host is in this state with this code, where it can be asked for nothing.
+    fn until(&self, wanted: State, code: &str) {
+        loop {
+            let what = self.heard.recv_timeout(PATIENCE).unwrap().what;
+            let is_so = matches!(&what, What::State { state, code: it, .. }
+                if *state == wanted && it == code);
+            self.all.borrow_mut().push(what);
+            if is_so {
+                return;
+            }
+        }
+    }
+
+    /// Waits until this problem is told.
+    fn until_told(&self, wanted: &str) {
+        while !self.codes().iter().any(|code| code == wanted) {
+            let what = self.heard.recv_timeout(PATIENCE).unwrap().what;
+            self.all.borrow_mut().push(what);
+        }
+    }
+
     /// Waits until everything that was told before is heard: it comes by a stream of its own, in its
     /// order, and a pause is told, too.
-    fn catch_up(&self, host: &Host) {
+    pub(crate) fn catch_up(&self, host: &Host) {
         host.run(["pause"]).ok();
         loop {
             let what = self.heard.recv_timeout(PATIENCE).unwrap().what;
@@ -142,26 +175,40 @@ fn well(host: &Host) {
 const FAULTS: usize = 53;
 
 #[test]
-fn the_table_has_every_fault_and_names_tests_that_exist() {
+fn the_table_has_every_fault_and_names_tests_that_assert_its_codes() {
     let place = env!("CARGO_MANIFEST_DIR");
     let table = fs::read_to_string(format!("{place}/tests/FAULTS.md")).unwrap();
-    let mut named = Vec::new();
+    let (mut named, mut silent) = (Vec::new(), Vec::new());
     let rows = table.lines().filter(|line| line.starts_with("| "));
     let rows: Vec<&str> = rows.skip(2).collect();
     assert_eq!(rows.len(), FAULTS);
     for (number, line) in rows.into_iter().enumerate() {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [at, fault, tests, _] = cells[..] else {
+        let [at, fault, codes, tests, _] = cells[..] else {
             panic!("{line}");
         };
         assert_eq!(at, (number + 1).to_string(), "{fault}");
         assert!(tests.contains("::") || tests.ends_with('.'), "{fault}");
-        for test in tests.split(", ").filter(|test| test.starts_with('`')) {
-            let test = test.trim_matches('`');
+        let tests = tests.split(", ").filter(|test| test.starts_with('`'));
+        let tests: Vec<&str> = tests.map(|test| test.trim_matches('`')).collect();
+        for test in &tests {
             assert!(exists(test), "{test} of the row `{fault}` is no test");
-            named.push(test.to_owned());
+            named.push((*test).to_owned());
+        }
+        for code in codes.split(", ").filter(|codes| *codes != "-") {
+            let code = code.trim_matches('`');
+            let known = serde_json::from_value::<Code>(code.into());
+            let variant = format!("Code::{:?}", known.expect(code));
+            let says = |test: &&str| {
+                let source = source(test);
+                source.contains(&format!("\"{code}\"")) || source.contains(&variant)
+            };
+            if !tests.iter().any(says) {
+                silent.push(format!("{code} of `{fault}`"));
+            }
         }
     }
+    assert!(silent.is_empty(), "no test asserts {silent:#?}");
     for (module, text) in sources(place) {
         for part in text.split("#[test]\nfn ").skip(1) {
             let name = part.split('(').next().unwrap();
@@ -186,4 +233,40 @@ fn sources(place: &str) -> Vec<(String, String)> {
         all.push((format!("faults::{module}"), text(&format!("faults/{name}"))));
     }
     all
+}
+
+/// Returns the text of a test and of the functions beside it that it calls, directly or not.
+fn source(test: &str) -> String {
+    let (module, name) = test.rsplit_once("::").unwrap();
+    let module = module.replace("::", "/");
+    let text = ["tests/it", "src"].map(|place| {
+        let file = format!("{}/{place}/{module}.rs", env!("CARGO_MANIFEST_DIR"));
+        fs::read_to_string(file).unwrap_or_default()
+    });
+    let text = format!("\n{}", text.concat()).replace("\npub(crate) fn ", "\nfn ");
+    let mut functions = BTreeMap::new();
+    for part in text.split("\nfn ").skip(1) {
+        let (name, _) = part.split_once(['(', '<']).unwrap();
+        let (body, _) = part.split_once("\n}\n").unwrap();
+        functions.insert(name, body);
+    }
+    let (mut found, mut left) = (String::new(), vec![name]);
+    while let Some(name) = left.pop() {
+        if let Some(body) = functions.remove(name) {
+            found.push_str(body);
+            let called = functions.keys().copied();
+            left.extend(called.filter(|name| body.contains(&format!("{name}("))));
+        }
+    }
+    assert!(!found.is_empty(), "{test}");
+    found
+}
+
+#[test]
+fn the_table_is_held_to_what_a_test_says_itself_or_by_its_functions() {
+    let test = "faults::login::a_login_that_was_revoked_is_held_and_asked_once";
+    let source = source(test);
+    assert!(source.contains("\"auth\"") && source.contains("told.only(host, code)"));
+    // The test beside it has this one.
+    assert!(!source.contains("\"host-key\"") && !source.contains("\"stalled\""));
 }

@@ -21,7 +21,7 @@ fn size_of(variable: &str, in_ci: usize) -> usize {
 }
 
 /// Runs git in the hub with this input, as somebody who may write there.
-fn in_hub(pair: &Pair, args: &[&str], input: &[u8]) -> String {
+pub(crate) fn in_hub(pair: &Pair, args: &[&str], input: &[u8]) -> String {
     let mut command: Command = pair.laptop.sandbox.command("git");
     command.args(args).current_dir(&pair.hub);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -33,7 +33,7 @@ fn in_hub(pair: &Pair, args: &[&str], input: &[u8]) -> String {
 }
 
 /// Makes a commit with this tree on top of the branch of the hub.
-fn commit(pair: &Pair, tree: &str) {
+pub(crate) fn commit(pair: &Pair, tree: &str) {
     let new = in_hub(
         pair,
         &["commit-tree", "-p", "main", "-m", "hostile", tree],

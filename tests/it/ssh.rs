@@ -15,7 +15,7 @@ use crate::network::{Clone, confirmed, fetch_trouble, git, skipped};
 use crate::transport_path::{advance, measured};
 
 pub(crate) mod server;
-mod stopping;
+pub(crate) mod stopping;
 
 use server::{FORGE, PLAIN, Server, children, family, kill, tool, wait_for_end, watch_end, words};
 

@@ -9,7 +9,7 @@
 //! both are equal. Absent: the branch; notes move by themselves.
 
 use super::said::{self, Verdict};
-use super::{FETCHED, Kind, Remote, SILENCE, Terms, connected_command, refusal, run};
+use super::{FETCHED, Kind, Remote, Terms, connected_command, refusal, run, silence};
 use crate::engine::event::Code;
 use crate::fault;
 use crate::git::objects::Objects;
@@ -89,7 +89,7 @@ fn on_hub(
     }
     let mut command = connected_command(place, remote, terms, "ls-remote");
     command.args(["--refs", "--", &remote.url, NOTES]);
-    let (done, words) = run(&mut command, SILENCE, "notes", terms)?;
+    let (done, words) = run(&mut command, silence(), "notes", terms)?;
     if !done.status.success() {
         return Err(RepoError::Blocked(refusal::trouble(&remote.public, &words)));
     }
@@ -113,7 +113,7 @@ fn fetch(place: &Place, remote: &Remote, terms: &Terms<'_>) -> Result<(), RepoEr
         &remote.url,
         &format!("+{NOTES}:{FETCHED}"),
     ]);
-    let (done, words) = run(&mut command, SILENCE, "notes", terms)?;
+    let (done, words) = run(&mut command, silence(), "notes", terms)?;
     if !done.status.success() {
         return Err(RepoError::Blocked(refusal::trouble(&remote.public, &words)));
     }
@@ -130,7 +130,7 @@ fn give(
     let mut command = connected_command(place, remote, terms, "push");
     command.args(["--porcelain", "--no-signed", "--"]);
     command.args([&remote.url, &format!("{ours}:{NOTES}")]);
-    let (done, words) = run(&mut command, SILENCE, "notes", terms)?;
+    let (done, words) = run(&mut command, silence(), "notes", terms)?;
     let success = done.status.success();
     Ok(said::verdict(remote, NOTES, success, &done.stdout, &words))
 }

@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Kind, Remote, SILENCE, Terms, connect, run};
+use super::{Kind, Remote, Terms, connect, run, silence};
 use crate::git::ssh::{Client, quoted};
 use crate::git::{self, GitError, LOCAL, bare_command, failed, hub, refusal};
 use crate::names::ObjectId;
@@ -147,7 +147,7 @@ fn by_commits(
     }
     command.args(["--update-shallow", "--filter=tree:0", &remote.url]);
     command.arg(place.branch_ref());
-    let (done, words) = run(&mut command, SILENCE, "fetch", terms)?;
+    let (done, words) = run(&mut command, silence(), "fetch", terms)?;
     let found = if done.status.success() {
         read(&helper, &tip.to_string())
     } else if done.status.code().is_none() {

@@ -198,7 +198,7 @@ pub(super) fn stalled(what: &str) -> Trouble {
         Code::Stalled,
         Recovery::Retry,
         format!("the {what} made no progress for a minute and was stopped"),
-        "",
+        "It is tried again by itself; if it goes on, look whether the hub's machine hangs.",
     )
 }
 

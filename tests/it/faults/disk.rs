@@ -1,16 +1,22 @@
 //! A disk without room, one that may not be written to and one that fails: what is here stays as it
 //! is, nothing becomes a deletion, and it goes on by itself.
 
-use std::fs;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use autosync::engine::status::State;
 use autosync::process::{self, Patience};
 use autosync::repo::stable::IN_MEMORY;
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
+use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::strike::Strike;
-use super::{AT_ONCE, Told, held, host, pair, well};
+use super::{AT_ONCE, Told, held, host, impatient, pair, well};
+use crate::hostile::{commit, in_hub};
 use crate::support::host::{Host, PATIENCE};
 use crate::support::inside::{NOBODY_INSIDE, ROOT_INSIDE, inside};
 
@@ -53,7 +59,7 @@ fn fill(place: &Path, by_files: bool) {
         let block = vec![b'x'; 4096];
         for size in [4096, 64, 1] {
             use std::io::Write;
-            let mut file = fs::File::create(full.join(format!("{size}"))).unwrap();
+            let mut file = File::create(full.join(format!("{size}"))).unwrap();
             while file.write_all(&block[..size]).is_ok() {}
         }
     }
@@ -181,7 +187,7 @@ fn what_may_not_be_read_stays_in_the_history_as_it_was() {
     host.write("d/b", "2\n");
     host.write("other", "1\n");
     // Of this one the first bytes are looked at before the others are read.
-    let large = fs::File::create(host.folder.join("large")).unwrap();
+    let large = File::create(host.folder.join("large")).unwrap();
     large.set_len(IN_MEMORY + 1).unwrap();
     mode("large", 0o000);
     mode("a", 0o000);
@@ -282,7 +288,7 @@ fn what_fails_to_be_read_is_no_deletion() {
 
 #[test]
 fn without_descriptors_nothing_becomes_a_deletion() {
-    let host = host();
+    let host = impatient();
     for n in 0..20 {
         host.write(format!("d{n}/a"), "1\n");
     }
@@ -295,10 +301,10 @@ fn without_descriptors_nothing_becomes_a_deletion() {
     };
     let before = prlimit(pid, Resource::Nofile, few).unwrap();
     host.write("d0/a", "2\n");
-    host.until("it is said", |host| {
-        fs::remove_file(host.folder.join("d1/a")).ok();
-        host.log().contains("Too many open files")
-    });
+    // It has not even one for a question of ours; who listens already hears of it.
+    told.until(State::Retry, "io");
+    fs::remove_file(host.folder.join("d1/a")).unwrap();
+    told.until_told("io");
     prlimit(pid, Resource::Nofile, before).unwrap();
     host.write("d1/a", "1\n");
     well(&host);
@@ -311,7 +317,52 @@ fn without_descriptors_nothing_becomes_a_deletion() {
             .count(),
         20
     );
-    assert!(!told.codes().contains(&"mass-delete".to_owned()));
+    told.catch_up(&host);
+    assert_eq!(told.codes(), ["io"], "{}", host.log());
+}
+
+#[test]
+fn what_is_no_file_is_left_out_and_never_opened() {
+    let host = host();
+    host.write("d/a", "1\n");
+    host.synced();
+    let told = Told::by(&host);
+    let pipe = host.folder.join("d/pipe");
+    mkfifoat(CWD, &pipe, Mode::RWXU).unwrap();
+    let _socket = UnixListener::bind(host.folder.join("d/socket")).unwrap();
+    host.write("d/b", "1\n");
+    host.run(["sync"]).ok();
+    let status = host.synced();
+    assert_eq!((status.code.as_str(), &status.held[..]), ("ok", &[][..]));
+    // What was a file and is none any more is neither gone nor read.
+    fs::remove_file(host.folder.join("d/a")).unwrap();
+    mkfifoat(CWD, host.folder.join("d/a"), Mode::RWXU).unwrap();
+    host.run(["sync"]).ok();
+    let status = host.barrier();
+    assert_eq!(status.code, "ok", "{status:#?}");
+    // As for git, what never was a file is nothing at all.
+    let [left_out] = &status.deferred[..] else {
+        panic!("{status:#?}")
+    };
+    assert_eq!(left_out.path, "d/a");
+    assert_eq!(left_out.why, "no file, directory or link");
+    assert_eq!(
+        host.git(["ls-tree", "-r", "--name-only", "HEAD"]),
+        "d/a\nd/b"
+    );
+    let nobody_reads = File::options()
+        .write(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(&pipe);
+    let error = nobody_reads.unwrap_err().raw_os_error();
+    assert_eq!(error, Some(Errno::NXIO.raw_os_error()));
+    told.catch_up(&host);
+    assert_eq!(told.codes(), [""; 0]);
+    fs::remove_file(host.folder.join("d/a")).unwrap();
+    host.write("d/a", "2\n");
+    host.run(["sync"]).ok();
+    host.synced();
+    assert_eq!(host.git(["show", "HEAD:d/a"]), "2");
 }
 
 #[test]
@@ -338,7 +389,7 @@ fn a_disk_that_loses_its_exchange_is_written_the_basic_way() {
 fn a_file_of_a_tebibyte_is_held_without_being_read() {
     let pair = pair();
     let told = Told::by(&pair.laptop);
-    let file = fs::File::create(pair.laptop.folder.join("sparse")).unwrap();
+    let file = File::create(pair.laptop.folder.join("sparse")).unwrap();
     if file.set_len(1 << 40).is_err() {
         // This disk has no such files; half of it is as good.
         file.set_len(1 << 38).unwrap();
@@ -353,6 +404,51 @@ fn a_file_of_a_tebibyte_is_held_without_being_read() {
     told.only(&pair.laptop, "too-big");
     assert!(peak(pair.laptop.pid()) < 128 << 10, "it was read");
     fs::remove_file(pair.laptop.folder.join("sparse")).unwrap();
+    pair.ends_well();
+}
+
+#[test]
+fn a_name_that_no_disk_here_takes_is_held_and_told_and_the_rest_goes_on() {
+    let pair = pair();
+    pair.laptop.write("a", "1\n");
+    pair.equal();
+    let told = pair.hosts().map(Told::by);
+    let long = "n".repeat(300);
+    let blob = in_hub(&pair, &["hash-object", "-w", "--stdin"], b"1\n");
+    let mut tree = in_hub(&pair, &["ls-tree", "main"], b"");
+    for name in [&long, "z"] {
+        writeln!(tree, "\n100644 blob {blob}\t{name}").unwrap();
+    }
+    let tree = in_hub(&pair, &["mktree"], tree.replace("\n\n", "\n").as_bytes());
+    commit(&pair, &tree);
+    for (host, told) in pair.hosts().into_iter().zip(&told) {
+        host.sees("the rest", |root| root.join("z").exists());
+        let status = host.barrier();
+        let [held] = &status.held[..] else {
+            panic!("{status:#?}")
+        };
+        assert_eq!(
+            (held.code.as_str(), &held.paths[..]),
+            ("not-representable", &[long.clone()][..])
+        );
+        told.only(host, "not-representable");
+    }
+    pair.laptop.write("a", "2\n");
+    pair.server.sees("an edit", |root| {
+        fs::read(root.join("a")).is_ok_and(|text| text == b"2\n")
+    });
+    pair.quiet();
+    in_hub(&pair, &["cat-file", "-e", &format!("main:{long}")], b"");
+    // A host that can have no such name gets the file by another one.
+    let tree = in_hub(&pair, &["ls-tree", "main"], b"").replace(&long, "short");
+    commit(
+        &pair,
+        &in_hub(&pair, &["mktree"], format!("{tree}\n").as_bytes()),
+    );
+    for host in pair.hosts() {
+        host.sees("it has a name", |root| root.join("short").exists());
+        assert_eq!(host.barrier().held, []);
+    }
     pair.ends_well();
 }
 

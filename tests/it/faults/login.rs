@@ -6,12 +6,18 @@ use autosync::engine::status::State;
 
 use super::{AT_ONCE, Told, held, well};
 use crate::ssh::server::{Server, tool};
+use crate::ssh::stopping::STALL;
+use crate::support::Sandbox;
 use crate::support::host::Host;
 
 /// A host whose hub is on the server, in sync.
 fn host(server: &Server) -> Host {
+    host_in(Sandbox::named("laptop"), server)
+}
+
+fn host_in(sandbox: Sandbox, server: &Server) -> Host {
     let hub = server.hub("hub.git");
-    let mut host = Host::new("laptop").with_args([""; 0]);
+    let mut host = Host::of(sandbox, "laptop").with_args([""; 0]);
     fs::create_dir(&host.folder).unwrap();
     host.git(["init", "-q"]);
     host.git(["config", "core.sshCommand", &server.command()]);
@@ -125,4 +131,37 @@ fn a_hook_that_refuses_is_heard_once_and_what_is_here_stays() {
     assert_eq!(told.codes(), ["declined"]);
     fs::remove_file(&hook).unwrap();
     comes_back(&host, &server);
+}
+
+#[test]
+fn a_hub_that_stands_still_is_given_up_said_and_tried_again() {
+    let test = "a_hub_that_stands_still_is_given_up_said_and_tried_again";
+    let Some(server) = Server::forcing(test, STALL) else {
+        return;
+    };
+    let sandbox = Sandbox::named("laptop")
+        .with("AUTOSYNC_TEST_SILENCE_MILLIS", "1500")
+        .with("AUTOSYNC_TEST_TELL_MILLIS", "0");
+    let host = host_in(sandbox, &server);
+    let told = Told::by(&host);
+    fs::write(server.at("stall"), "").unwrap();
+    host.write("a", "2\n");
+    host.until("the push stands still", |_| server.at("stalled").exists());
+    // Nothing here waits for it.
+    host.write("b", "1\n");
+    host.until("it is committed", |host| {
+        host.git(["ls-tree", "--name-only", "HEAD"]) == "a\nb"
+    });
+    host.until("it is given up", |host| {
+        let status = host.folder_status();
+        status.code == "stalled" && status.state == State::Retry
+    });
+    let status = host.folder_status();
+    assert!(!status.published && !status.hint.is_empty(), "{status:#?}");
+    let tries = || fs::read_to_string(server.at("stalled")).unwrap().len() / 2;
+    host.until("it is tried again", |_| tries() > 1);
+    fs::remove_file(server.at("stall")).unwrap();
+    comes_back(&host, &server);
+    told.catch_up(&host);
+    assert_eq!(told.codes(), ["stalled"], "{}", host.log());
 }

@@ -9,7 +9,7 @@ use autosync::engine::status::State;
 use rustix::process::Signal;
 
 use super::{AT_ONCE, Told, held, host, pair, well};
-use crate::support::host::{Host, PATIENCE};
+use crate::support::host::{Host, PATIENCE, Pair};
 
 /// Returns the file of a loose object.
 fn loose(host: &Host, id: &str) -> PathBuf {
@@ -290,4 +290,43 @@ fn a_repository_that_is_gone_is_waited_for_and_none_is_made() {
     laptop.write("a", "3\n");
     laptop.synced();
     assert_eq!(laptop.sandbox.git(&hub, ["show", "main:a"]), "3");
+}
+
+#[test]
+fn a_shallow_and_a_partial_clone_are_well_and_nobody_is_told() {
+    let pair = Pair::configured(AT_ONCE);
+    for name in ["a", "b"] {
+        pair.laptop.write(name, "1\n");
+        pair.equal();
+    }
+    for key in ["uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"] {
+        pair.laptop.sandbox.git(&pair.hub, ["config", key, "true"]);
+    }
+    for kind in ["--depth=1", "--filter=blob:none"] {
+        let mut third = Host::new("third");
+        third.sandbox.config(AT_ONCE);
+        let url = format!("file://{}", pair.hub.display());
+        let clone = ["clone", "-q", kind, &url, third.folder.to_str().unwrap()];
+        third.sandbox.git(&third.sandbox.home(), clone);
+        third.start();
+        let told = Told::by(&third);
+        third.write("a", kind);
+        pair.laptop.sees("an edit of the third", |root| {
+            fs::read(root.join("a")).is_ok_and(|text| text == kind.as_bytes())
+        });
+        pair.laptop.write("b", kind);
+        third.sees("an edit for the third", |root| {
+            fs::read(root.join("b")).is_ok_and(|text| text == kind.as_bytes())
+        });
+        third.run(["sync"]).ok();
+        let status = third.synced();
+        assert_eq!((status.code.as_str(), status.state), ("ok", State::Idle));
+        assert!(
+            status.held.is_empty() && status.deferred.is_empty(),
+            "{status:#?}"
+        );
+        told.catch_up(&third);
+        assert_eq!(told.codes(), [""; 0], "{}", third.log());
+        assert_eq!(third.folder_status().head, pair.tip());
+    }
 }

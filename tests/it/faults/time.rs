@@ -1,7 +1,9 @@
-//! Clocks that are off by years, and files that go at the wrong moment.
+//! Clocks that are off by years, files that go at the wrong moment, and power cuts.
 
 use std::fs::{self, File, FileTimes};
 use std::time::{Duration, SystemTime};
+
+use autosync::repo::records;
 
 use super::pair;
 use crate::support::host::Host;
@@ -81,4 +83,42 @@ fn a_file_that_vanishes_while_it_is_taken_is_not_committed() {
     let _done = here.once().ok();
     assert_eq!(here.git(&["ls-tree", "--name-only", "HEAD"]), "stays");
     assert_eq!(here.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn what_a_power_cut_emptied_is_held_and_told_until_it_is_mended() {
+    let mut host = super::host();
+    host.write("emptied", "1\n");
+    host.write("other", "1\n");
+    host.synced();
+    host.kill();
+    // The next boot is another one.
+    let marker = host.folder.join(".git/autosync/boot");
+    let boot = vec![vec![b"another-boot".to_vec(), b"-".to_vec()]];
+    records::write(&marker, "autosync boot 1", &boot).unwrap();
+    host.write("emptied", "");
+    host.write("other", "2\n");
+    host.start();
+    host.until("the rest goes on", |host| {
+        host.git(["show", "HEAD:other"]) == "2"
+    });
+    host.run(["sync"]).ok();
+    let status = host.synced();
+    let [held] = &status.held[..] else {
+        panic!("{status:#?}")
+    };
+    assert_eq!(
+        (held.code.as_str(), &held.paths[..]),
+        ("unclean-boot", &["emptied".to_owned()][..])
+    );
+    assert_eq!(host.run(["status"]).code, Some(3));
+    let told = host.log().matches(&held.message).count();
+    assert_eq!(told, 1, "{}", host.log());
+    assert_eq!(host.git(["show", "HEAD:emptied"]), "1");
+    host.write("emptied", "1\n");
+    host.run(["sync"]).ok();
+    host.until("nothing is held", |host| {
+        host.folder_status().held.is_empty()
+    });
+    host.synced();
 }

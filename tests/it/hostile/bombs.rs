@@ -7,15 +7,16 @@ use std::path::Path;
 use autosync::engine::status::State;
 
 use super::{commit, in_hub, pair, size_of};
+use crate::faults::Told;
 use crate::faults::disk::peak;
 use crate::support::host::{Host, Pair};
 
 /// The most memory that an agent may ever have had, in KiB.
 const MEMORY: u64 = 512 << 10;
 
-/// Asserts that the update is held everywhere, and that all goes on once it is taken back.
-fn is_held(pair: &Pair, tip: &str, words: &str) {
-    for host in pair.hosts() {
+/// Asserts that the update is held everywhere and told once, and that all goes on once it is taken back.
+fn is_held(pair: &Pair, told: &[Told; 2], tip: &str, words: &str) {
+    for (host, told) in pair.hosts().into_iter().zip(told) {
         host.until("it is held", |host| {
             let status = host.folder_status();
             status.state == State::Held && status.message.contains(words)
@@ -24,6 +25,8 @@ fn is_held(pair: &Pair, tip: &str, words: &str) {
         assert_eq!(status.code, "too-big", "{status:#?}");
         assert!(!status.hint.is_empty());
         assert_eq!(host.tree().len(), 1, "nothing of it is taken");
+        told.catch_up(host);
+        assert_eq!(told.codes(), ["too-big"], "{}", host.log());
         assert_small(host);
     }
     // Commits go on.
@@ -53,6 +56,7 @@ fn assert_small(host: &Host) {
 fn a_hundred_million_files_in_ten_objects_are_held() {
     let pair = pair();
     let tip = pair.tip();
+    let told = pair.hosts().map(Told::by);
     let blob = in_hub(&pair, &["hash-object", "-w", "--stdin"], b"x");
     let lines = |kind: &str, id: &str| -> String {
         let lines: Vec<String> = (0..10).map(|n| format!("{kind} {id}\t{n}\n")).collect();
@@ -63,13 +67,14 @@ fn a_hundred_million_files_in_ten_objects_are_held() {
         tree = in_hub(&pair, &["mktree"], lines("040000 tree", &tree).as_bytes());
     }
     commit(&pair, &tree);
-    is_held(&pair, &tip, "1,000,000 files");
+    is_held(&pair, &told, &tip, "1,000,000 files");
 }
 
 #[test]
 fn ten_thousand_million_directories_without_a_file_are_held() {
     let pair = pair();
     let tip = pair.tip();
+    let told = pair.hosts().map(Told::by);
     let mut tree = in_hub(&pair, &["mktree"], b"");
     for _ in 0..10 {
         let lines: Vec<String> = (0..10)
@@ -82,20 +87,21 @@ fn ten_thousand_million_directories_without_a_file_are_held() {
     let lines = format!("040000 tree {tree}\tempty\n100644 blob {blob}\tf\n");
     let tree = in_hub(&pair, &["mktree"], lines.as_bytes());
     commit(&pair, &tree);
-    is_held(&pair, &tip, "1,000,000 directories");
+    is_held(&pair, &told, &tip, "1,000,000 directories");
 }
 
 #[test]
 fn a_thousand_directories_inside_each_other_are_held() {
     let pair = pair();
     let tip = pair.tip();
+    let told = pair.hosts().map(Told::by);
     let deep = "d/".repeat(1000);
     let stream = format!(
         "commit refs/heads/main\ncommitter O <o@example.org> 1700000000 +0000\ndata 4\ndeep\n\
          from refs/heads/main^0\nM 100644 inline {deep}f\ndata 1\nx\n"
     );
     in_hub(&pair, &["fast-import", "--quiet"], stream.as_bytes());
-    is_held(&pair, &tip, "200 directories");
+    is_held(&pair, &told, &tip, "200 directories");
 }
 
 #[test]

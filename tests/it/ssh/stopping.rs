@@ -9,7 +9,7 @@ use super::server::{Server, family, kill, wait_for_end, words};
 use crate::support::host::{Host, below};
 
 /// A script of a server whose pushes stand still while there is a file `stall`.
-const STALL: &str = r#"
+pub(crate) const STALL: &str = r#"
 here=${0%/*}
 case $SSH_ORIGINAL_COMMAND in
 git-receive-pack*)

@@ -346,6 +346,52 @@ fn after_a_suspend_a_connection_that_is_dead_is_made_anew_at_once() {
 }
 
 #[test]
+fn an_account_that_comes_and_goes_is_no_storm_and_no_problem() {
+    let name = "an_account_that_comes_and_goes_is_no_storm_and_no_problem";
+    on_one(name, |make| {
+        // From the third on it looks as if somebody else used the name.
+        const TIMES: usize = 3;
+        let server = Server::shared(make);
+        let proxy = Proxy::to(server.port);
+        let port = format!("127.0.0.1:{}", server.port);
+        let way = account(server, &server.account(), &inline());
+        let way = way.replace(&port, &format!("127.0.0.1:{}", proxy.port));
+        let mut pair = Pair::ready();
+        configure(&pair.laptop, &config("1h", "", &way));
+        pair.laptop.start();
+        is(&pair.laptop, "online");
+        let heard = pair.laptop.listen();
+        let before = proxy.accepted();
+        for nth in 0..TIMES {
+            proxy.cut();
+            let bell = is(&pair.laptop, "retry");
+            assert!(!bell.message.is_empty(), "{bell:?}");
+            // What is done meanwhile does not wait for it.
+            pair.laptop.write("a", format!("{nth}\n"));
+            pair.laptop.synced();
+            // A person asks, or the time comes.
+            pair.laptop.run(["sync"]).ok();
+            is(&pair.laptop, "online");
+        }
+        let tries = proxy.accepted() - before;
+        assert!(tries < 3 * TIMES, "{tries} tries");
+        // What was told until now comes before the pause that is told, too.
+        pair.laptop.run(["pause"]).ok();
+        loop {
+            let what = heard.recv_timeout(PATIENCE).unwrap().what;
+            assert!(!matches!(what, What::Problem { .. }), "{what:?}");
+            if matches!(what, What::State { code, .. } if code == "paused") {
+                break;
+            }
+        }
+        assert_eq!(pair.laptop.folder_status().code, "paused");
+        pair.laptop.run(["resume"]).ok();
+        pair.laptop
+            .until("well", |host| host.folder_status().code == "ok");
+    });
+}
+
+#[test]
 fn a_reload_changes_the_account() {
     on_each("a_reload_changes_the_account", |make| {
         let server = Server::shared(make);

@@ -84,6 +84,14 @@ impl Proxy {
         assert!(!waited.unwrap().1.timed_out(), "nobody comes");
     }
 
+    /// Ends every connection that there is.
+    pub(crate) fn cut(&self) {
+        for stream in self.inner.state.lock().unwrap().streams.drain(..) {
+            // It may be closed already.
+            drop(stream.shutdown(Shutdown::Both));
+        }
+    }
+
     /// From now on nothing arrives, and nothing says so.
     pub(crate) fn freeze(&self) {
         self.inner.state.lock().unwrap().frozen = true;
