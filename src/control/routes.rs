@@ -108,7 +108,7 @@ async fn log(
     State(asks): Asks,
     query: Result<Query<LogQuestion>, QueryRejection>,
 ) -> Answer<Vec<Listed>> {
-    let Query(question) = query.map_err(|error| Refusal::Nonsense(error.body_text()))?;
+    let Query(question) = query.map_err(|error| unread(&error))?;
     ask(&asks, |reply| Ask::Log { question, reply })
         .await
         .map(Json)
@@ -124,7 +124,7 @@ async fn wait(State(asks): Asks, query: Result<Query<Wait>, QueryRejection>) -> 
     let Query(Wait {
         r#for: until,
         timeout_ms,
-    }) = query.map_err(|error| Refusal::Nonsense(error.body_text()))?;
+    }) = query.map_err(|error| unread(&error))?;
     let what = match until {
         Until::Idle => "idle",
         Until::Synced => "synced",
@@ -174,9 +174,7 @@ async fn approve(State(asks): Asks, body: Bytes) -> Answer<Approved> {
 }
 
 async fn recall(State(asks): Asks, body: Bytes) -> Answer<recall::Answer> {
-    let question: RecallQuestion = serde_json::from_slice(&body).map_err(|error| {
-        Refusal::Nonsense(format!("the question is no JSON of its kind: {error}"))
-    })?;
+    let question: RecallQuestion = parse(&body)?;
     let (folder, recall) = question.read().map_err(Refusal::Nonsense)?;
     let question = |reply| Ask::Recall {
         folder,
@@ -205,6 +203,11 @@ async fn wrong_method(method: Method, uri: Uri) -> Refused {
     let message = format!("the route `{}` does not take {method}", uri.path());
     let code = StatusCode::METHOD_NOT_ALLOWED;
     Refused(code, "wrong-method".to_owned(), message, String::new())
+}
+
+/// A query that cannot be read, whatever stands in it.
+fn unread(error: &QueryRejection) -> Refusal {
+    Refusal::Nonsense(escape(error.body_text().as_bytes()))
 }
 
 /// Puts one question to the agent and waits for the answer, however long it takes.
@@ -237,6 +240,11 @@ fn read<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Refusal> {
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
+    parse(body)
+}
+
+/// Reads a body. What it says may come from anywhere, so a complaint shows nothing of it as it is.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
         let error = escape(error.to_string().as_bytes());
         Refusal::Nonsense(format!("the question is no JSON of its kind: {error}"))
@@ -250,6 +258,11 @@ pub(crate) fn fuzz(input: &[u8]) {
         read::<Which>(input).err(),
         read::<Pause>(input).err(),
         read::<Barrier>(input).err(),
+        parse::<RecallQuestion>(input).err(),
+        parse::<RecallQuestion>(input)
+            .ok()
+            .and_then(|question| question.read().err())
+            .map(Refusal::Nonsense),
     ];
     for refusal in refused.into_iter().flatten() {
         let said = format!("{refusal} {}", refusal.hint());

@@ -397,6 +397,22 @@ async fn nonsense_is_refused_in_words_and_never_reaches_the_agent() {
             "400",
             "bad-request",
         ),
+        // What could steer a terminal is shown in a form that does not.
+        (
+            "GET /v1/wait?for=%1b[2J HTTP/1.0\r\n\r\n",
+            "400",
+            "bad-request",
+        ),
+        (
+            "POST /v1/recall HTTP/1.0\r\nContent-Length: 20\r\n\r\n{\"what\":\"\\u001b[2J\"}",
+            "400",
+            "bad-request",
+        ),
+        (
+            "POST /v1/recall HTTP/1.0\r\nContent-Length: 18\r\n\r\n{\"\\u001b[2J\":true}",
+            "400",
+            "bad-request",
+        ),
     ] {
         let answer = raw_from_elsewhere(served.socket(), request).await;
         assert!(
@@ -404,6 +420,7 @@ async fn nonsense_is_refused_in_words_and_never_reaches_the_agent() {
             "{answer}"
         );
         assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{answer}");
+        assert!(!answer.contains("\\u001b"), "{answer}");
     }
     assert!(served.asks.try_recv().is_err());
     served.end().await;
