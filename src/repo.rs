@@ -11,7 +11,7 @@
 //! 3. Our state lives in the per-worktree git directory: `autosync/` and
 //!    `refs/worktree/autosync/*`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -85,6 +85,7 @@ mod secrets;
 mod shown;
 pub mod slots;
 pub mod snapshot;
+mod spelling;
 pub mod stable;
 mod staged;
 
@@ -252,6 +253,8 @@ pub struct Place {
     seen: Option<(u64, u64)>,
     identity: RefCell<Option<(Moment, Identity)>>,
     has_id: Cell<bool>,
+    /// Whether the disk of `store` takes several spellings for one name.
+    folds: OnceCell<bool>,
 }
 
 impl Place {
@@ -283,6 +286,7 @@ impl Place {
             basic: Cell::new(false),
             identity: RefCell::default(),
             has_id: Cell::new(false),
+            folds: OnceCell::new(),
         })
     }
 

@@ -152,7 +152,8 @@ impl Engine {
             .skipped(&flight.scope, outcome.skipped, &outcome.busy);
         self.record.mark(outcome.marked);
         let news = self.note_deferred(now, outcome.deferred);
-        if news || touched.iter().any(|path| self.record.is_deferred(path)) {
+        let freed = outcome.freed;
+        if news || freed || touched.iter().any(|path| self.record.is_deferred(path)) {
             // Its commit was merged with what had come in, and the tree has not got that yet.
             self.release = true;
         }

@@ -173,6 +173,8 @@ pub struct Snapshotted {
     pub skipped: Vec<Waiting>,
     /// Paths whose content deliberately differs from HEAD, as it stands now.
     pub deferred: Vec<Waiting>,
+    /// Whether a name that waited for the disk to have room for it can be written now.
+    pub freed: bool,
     /// The files in which somebody's git left conflict markers, as it stands now.
     pub marked: Vec<Marked>,
     /// Set if the job could not be done: the gate is closed or something failed.

@@ -454,6 +454,11 @@ impl Lookup {
         }
     }
 
+    /// Returns the tree itself.
+    pub fn root(&self) -> Option<ObjectId> {
+        self.root
+    }
+
     /// Returns what stands at a path, directories included.
     pub fn get(&self, path: &RepoPath) -> Result<Option<Entry>, GitError> {
         let Some(root) = self.root else {

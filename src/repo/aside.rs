@@ -70,7 +70,9 @@ impl Hands<'_> {
         }
         let parent = match self.root.parent(path) {
             Ok(parent) => parent,
-            Err(Unreachable::Missing | Unreachable::Obstacle(_)) => return Ok(true),
+            Err(Unreachable::Missing | Unreachable::Obstacle(_) | Unreachable::Twin) => {
+                return Ok(true);
+            }
             Err(Unreachable::Failed(error)) => return Err(error),
         };
         self.move_aside(path, &parent)?;
@@ -119,7 +121,9 @@ impl Hands<'_> {
         while let Some(dir) = open.pop() {
             let fd = match self.root.directory(&dir) {
                 Ok(fd) => fd,
-                Err(Unreachable::Missing | Unreachable::Obstacle(_)) => continue,
+                Err(Unreachable::Missing | Unreachable::Obstacle(_) | Unreachable::Twin) => {
+                    continue;
+                }
                 Err(Unreachable::Failed(error)) => return Err(error),
             };
             for entry in rustix::fs::Dir::read_from(&fd)? {

@@ -38,6 +38,8 @@ pub enum Why {
     Held(Code),
     /// This host cannot have a file of that name, or such a link.
     NotRepresentable,
+    /// The disk has another name that it takes for this one.
+    Twin,
     /// It is part of a mass delete that nobody has approved.
     RemovalWaits,
     /// A person brought an older version back on this computer alone.
@@ -53,6 +55,7 @@ impl Why {
             Self::Held(Code::Filter) => "its filter is missing or failed".to_owned(),
             Self::Held(code) => format!("held: {}", word(*code)),
             Self::NotRepresentable => "this computer cannot have such a name or link".to_owned(),
+            Self::Twin => "this disk has another name that it takes for this one".to_owned(),
             Self::RemovalWaits => "its removal waits for approval".to_owned(),
             Self::OnlyHere => "brought back on this computer only".to_owned(),
         }
@@ -65,6 +68,7 @@ impl Why {
             Self::Deferred(words) => format!("deferred {}", words.replace(['\t', '\0'], " ")),
             Self::Held(code) => format!("held {}", word(*code)),
             Self::NotRepresentable => "not-representable".to_owned(),
+            Self::Twin => "twin".to_owned(),
             Self::RemovalWaits => "removal-waits".to_owned(),
             Self::OnlyHere => "only-here".to_owned(),
         }
@@ -77,6 +81,7 @@ impl Why {
             Some(("held", code)) => Self::Held(*HOLDS.iter().find(|hold| word(**hold) == code)?),
             None if text == "kept" => Self::Kept,
             None if text == "not-representable" => Self::NotRepresentable,
+            None if text == "twin" => Self::Twin,
             None if text == "removal-waits" => Self::RemovalWaits,
             None if text == "only-here" => Self::OnlyHere,
             _ => return None,
@@ -320,6 +325,7 @@ mod tests {
             Why::Kept,
             Why::Deferred("open for writing".to_owned()),
             Why::NotRepresentable,
+            Why::Twin,
             Why::RemovalWaits,
             Why::OnlyHere,
         ];

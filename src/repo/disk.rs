@@ -5,6 +5,8 @@
 //!    never leaves the root. What is done in it is done through that descriptor.
 //! 2. A file is told from another by device, inode and birth: inode numbers are used again.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,7 +19,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::RepoError;
+use super::{Place, RepoError, spelling};
 use crate::git::tree::{EXECUTABLE, FILE, SYMLINK};
 use crate::names::RepoPath;
 
@@ -173,7 +175,13 @@ pub fn read_link(dir: impl AsFd, name: &OsStr) -> io::Result<Vec<u8>> {
 
 /// The root of a work tree.
 #[derive(Debug)]
-pub struct Root(OwnedFd);
+pub struct Root {
+    fd: OwnedFd,
+    /// Whether the disk is known to take several spellings for one name.
+    folds: bool,
+    /// Directories that are spelled as they were asked for.
+    spelled: RefCell<BTreeSet<RepoPath>>,
+}
 
 /// Why a directory could not be reached.
 #[derive(Debug)]
@@ -182,30 +190,65 @@ pub enum Unreachable {
     Missing,
     /// This path is no directory but something else, such as a symbolic link.
     Obstacle(RepoPath),
+    /// A component is there under another spelling alone.
+    Twin,
     /// Something failed.
     Failed(io::Error),
 }
 
 impl Root {
     /// Opens the root.
-    pub fn open(path: &Path) -> Result<Self, RepoError> {
-        open_directory(path).map(Self)
+    pub fn open(place: &Place) -> Result<Self, RepoError> {
+        Ok(Self {
+            fd: open_directory(place.root())?,
+            folds: spelling::folds(place),
+            spelled: RefCell::default(),
+        })
     }
 
     /// Opens the directory that holds a path.
     pub fn parent(&self, path: &RepoPath) -> Result<OwnedFd, Unreachable> {
         match path.parent() {
             Some(dir) => self.directory(&dir),
-            None => self.0.try_clone().map_err(Unreachable::Failed),
+            None => self.fd.try_clone().map_err(Unreachable::Failed),
         }
     }
 
     /// Opens a directory below the root.
     pub fn directory(&self, dir: &RepoPath) -> Result<OwnedFd, Unreachable> {
+        let fd = self.reach(dir)?;
+        if self.spelled.borrow().contains(dir) {
+            return Ok(fd);
+        }
+        // The one above first; what is gone by now comes again.
+        let (above, name) = (self.parent(dir)?, name_of(dir));
+        match look(&above, &name).map_err(Unreachable::Failed)? {
+            Some(seen) => self.is_spelled(&above, &name, &seen)?,
+            None => return Err(Unreachable::Missing),
+        }
+        self.spelled.borrow_mut().insert(dir.clone());
+        Ok(fd)
+    }
+
+    fn is_spelled(&self, dir: &OwnedFd, name: &OsStr, seen: &Seen) -> Result<(), Unreachable> {
+        match self.spells(dir, name, seen) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Unreachable::Twin),
+            Err(error) => Err(Unreachable::Failed(error)),
+        }
+    }
+
+    /// Returns whether a name at which `seen` was found is listed in this very spelling.
+    pub(super) fn spells(&self, dir: &OwnedFd, name: &OsStr, seen: &Seen) -> io::Result<bool> {
+        spelling::is_so(dir, name, seen, self.folds)
+    }
+
+    /// Opens a directory below the root, however it is spelled.
+    fn reach(&self, dir: &RepoPath) -> Result<OwnedFd, Unreachable> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let within =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        match openat2(&self.0, dir.as_path(), flags, Mode::empty(), within) {
+        match openat2(&self.fd, dir.as_path(), flags, Mode::empty(), within) {
             Ok(fd) => Ok(fd),
             Err(Errno::NOENT) => Err(Unreachable::Missing),
             // Which component it is, or a kernel or sandbox without that call: step by step.
@@ -226,7 +269,7 @@ impl Root {
 
     fn walk(&self, dir: &RepoPath, make: bool) -> Result<OwnedFd, Unreachable> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut at = self.0.try_clone().map_err(Unreachable::Failed)?;
+        let mut at = self.fd.try_clone().map_err(Unreachable::Failed)?;
         let mut length = 0;
         for name in dir.components() {
             length += name.len() + usize::from(length > 0);
@@ -238,6 +281,9 @@ impl Root {
                     Err(error) => return Err(Unreachable::Failed(error.into())),
                 }
                 opened = openat(&at, name, flags, Mode::empty());
+            }
+            if let Some(seen) = look(&at, name).map_err(Unreachable::Failed)? {
+                self.is_spelled(&at, name, &seen)?;
             }
             at = match opened {
                 Ok(fd) => fd,
@@ -257,7 +303,7 @@ impl Root {
     pub fn still_holds(&self, path: &RepoPath, dir: impl AsFd) -> io::Result<bool> {
         match self.parent(path) {
             Ok(again) => Ok(look_at(again)?.which == look_at(dir)?.which),
-            Err(Unreachable::Missing | Unreachable::Obstacle(_)) => Ok(false),
+            Err(Unreachable::Missing | Unreachable::Obstacle(_) | Unreachable::Twin) => Ok(false),
             Err(Unreachable::Failed(error)) => Err(error),
         }
     }
@@ -265,7 +311,7 @@ impl Root {
 
 impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 

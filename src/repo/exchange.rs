@@ -11,6 +11,7 @@
 //! 3. The directory above is held open; after each exchange its path must still lead to it, or the
 //!    user has moved it, and what was done is taken back.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,6 +27,7 @@ use super::metadata::{self, Given};
 use super::moves::Slots;
 use super::open::Writer;
 use super::slots::{Area, slot};
+use super::spelling::Spellings;
 use super::{Place, RepoError, verify};
 use crate::fault;
 use crate::git::tree::{EXECUTABLE, Entry, GITLINK};
@@ -90,6 +92,8 @@ impl Report {
 pub struct Hands<'a> {
     pub(super) place: &'a Place,
     pub(super) root: Root,
+    /// What directories list, as of their first look here.
+    spellings: RefCell<Spellings<(u64, u64)>>,
     slots: Slots,
     to: ObjectId,
     pub(super) area: Area,
@@ -109,7 +113,8 @@ impl<'a> Hands<'a> {
     ) -> Result<Self, RepoError> {
         Ok(Self {
             place,
-            root: Root::open(place.root())?,
+            root: Root::open(place)?,
+            spellings: RefCell::new(Spellings::new(place)),
             slots: Slots::open(stage)?,
             to,
             area: Area::of(place)?,
@@ -171,11 +176,15 @@ impl<'a> Hands<'a> {
                 Err(Unreachable::Missing | Unreachable::Obstacle(_)) => {
                     return Ok(Report::kept(None));
                 }
+                Err(Unreachable::Twin) => return Ok(Report::waits(Why::Twin)),
                 Err(Unreachable::Failed(error)) => return Err(error),
             };
             let Some(seen) = look(&parent, &name)? else {
                 return Ok(Report::kept(None));
             };
+            if !self.is_so(&parent, &name, &seen)? {
+                return Ok(Report::waits(Why::Twin));
+            }
             fault::at("A3.found");
             if !self.is((&parent, &name, &seen), op.old, op.expected())? {
                 let same = self.is((&parent, &name, &seen), op.new, op.new_bytes)?;
@@ -313,10 +322,14 @@ impl<'a> Hands<'a> {
                     }
                     return Ok(Report::kept(None));
                 }
+                Err(Unreachable::Twin) => return Ok(Report::waits(Why::Twin)),
                 Err(Unreachable::Failed(error)) => return Err(error),
             };
             fault::at("A3.parent");
             if let Some(seen) = look(&parent, &name)? {
+                if !self.root.spells(&parent, &name, &seen)? {
+                    return Ok(Report::waits(Why::Twin));
+                }
                 if self.is((&parent, &name, &seen), op.new, op.new_bytes)? {
                     return Ok(Report::done());
                 }
@@ -329,12 +342,7 @@ impl<'a> Hands<'a> {
                 if self.make_way(&op.path, op.ignored)? {
                     continue;
                 }
-                return Ok(Report::waits(if verify::is_listed(&parent, &name)? {
-                    Why::Kept
-                } else {
-                    // Another spelling of the name, on a disk that does not tell them apart.
-                    Why::NotRepresentable
-                }));
+                return Ok(Report::kept(None));
             }
             if op.new.and_then(|new| Kind::of_mode(new.mode)) == Some(Kind::File) {
                 metadata::adopt(&parent, self.slots.file(number)?)?;
@@ -372,7 +380,7 @@ impl<'a> Hands<'a> {
         for _ in 0..TRIES {
             let parent = match self.root.parent(&op.path) {
                 Ok(parent) => parent,
-                Err(Unreachable::Missing | Unreachable::Obstacle(_)) => {
+                Err(Unreachable::Missing | Unreachable::Obstacle(_) | Unreachable::Twin) => {
                     return self.follow_up(op, Report::done());
                 }
                 Err(Unreachable::Failed(error)) => return Err(error),
@@ -381,6 +389,9 @@ impl<'a> Hands<'a> {
                 Some(seen) if seen.kind != Kind::Directory => seen,
                 Some(_) | None => return self.follow_up(op, Report::done()),
             };
+            if !self.is_so(&parent, &name, &seen)? {
+                return self.follow_up(op, Report::done());
+            }
             fault::at("A3.found");
             if !self.is((&parent, &name, &seen), op.old, op.expected())? {
                 return Ok(Report::kept(None));
@@ -479,7 +490,7 @@ impl<'a> Hands<'a> {
         for _ in 0..TRIES {
             let parent = match self.root.parent(&op.path) {
                 Ok(parent) => parent,
-                Err(Unreachable::Missing | Unreachable::Obstacle(_)) => {
+                Err(Unreachable::Missing | Unreachable::Obstacle(_) | Unreachable::Twin) => {
                     return Ok(Report::kept(None));
                 }
                 Err(Unreachable::Failed(error)) => return Err(error),
@@ -532,12 +543,20 @@ impl<'a> Hands<'a> {
             Err(Unreachable::Missing | Unreachable::Obstacle(_)) => {
                 return Ok(Report::kept(None));
             }
+            Err(Unreachable::Twin) => return Ok(Report::waits(Why::Twin)),
             Err(Unreachable::Failed(error)) => return Err(error),
         };
         match mkdirat(&parent, &name, Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(Errno::EXIST) => Ok(Report::done()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Returns whether what was found at a name is listed in this very spelling.
+    fn is_so(&self, parent: &OwnedFd, name: &OsStr, seen: &Seen) -> io::Result<bool> {
+        let dir = disk::look_at(parent)?.which;
+        let mut spellings = self.spellings.borrow_mut();
+        spellings.is_so((dir.device, dir.inode), parent, name, seen)
     }
 
     fn is(

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use super::{Place, RepoError, Settings};
+use super::{Place, RepoError, Settings, spelling};
 use crate::engine::event::{Code, Recovery, Trouble};
 use crate::git::index::records;
 use crate::git::{self, GitError};
@@ -81,6 +81,9 @@ impl Parents {
             return Above::Symlink(dir.clone());
         }
         if !meta.is_dir() {
+            return Above::Missing;
+        }
+        if !spelling::directory_is_so(place, dir) {
             return Above::Missing;
         }
         if disk.join(".git").symlink_metadata().is_ok() {

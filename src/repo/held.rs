@@ -31,6 +31,7 @@ pub(super) fn held(bases: &Bases) -> Vec<Held> {
     let waiting = paths(&|why| *why == Why::RemovalWaits);
     let filtered = paths(&|why| *why == Why::Held(Code::Filter));
     let named = paths(&|why| *why == Why::NotRepresentable);
+    let twins = paths(&|why| *why == Why::Twin);
     let large = paths(&|why| *why == Why::Held(Code::TooBig));
     let is_rules = |path: &RepoPath| matches!(path.file_name(), b".gitattributes" | b".gitignore");
     let (rules, large): (Vec<_>, Vec<_>) = large.into_iter().partition(is_rules);
@@ -39,6 +40,7 @@ pub(super) fn held(bases: &Bases) -> Vec<Held> {
         rules.len()
     );
     let (many, filters, names) = (waiting.len(), filtered.len(), named.len());
+    let doubles = twins.len();
     let too_big = format!(
         "{} files that came in are larger than `max_file`",
         large.len()
@@ -62,6 +64,12 @@ pub(super) fn held(bases: &Bases) -> Vec<Held> {
             named,
             format!("{names} names or links cannot exist on this computer"),
             "Rename them, or point the links elsewhere, on a computer that has them.",
+        ),
+        group(
+            Code::NotRepresentable,
+            twins,
+            format!("{doubles} names are the same as others to this computer's disk"),
+            "Rename them, or the others, on a computer that has both.",
         ),
         group(
             Code::TooBig,

@@ -9,10 +9,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::filter;
+use super::folder::Folder;
 use super::stable::{Found, look};
-use super::{Place, RepoError};
+use super::{Place, RepoError, spelling};
 use crate::engine::action::Scope;
-use crate::git::tree::Lookup;
+use crate::git::tree::{self, Entry, Lookup};
 use crate::git::{self, GitError, index::records, unparsable};
 use crate::names::RepoPath;
 use crate::process::Finished;
@@ -138,14 +139,21 @@ fn unreadable(said: &[u8]) -> Vec<RepoPath> {
 
 /// Asks `git status` for what differs below some directories, or in the whole folder for none.
 fn status(place: &Place, below: &[&RepoPath], found: &mut Candidates) -> Result<(), RepoError> {
-    let out = match status_with(place, &[], below) {
+    let mut settings = Vec::new();
+    let folds = spelling::folds(place);
+    if folds {
+        // Else a name whose case alone changed is the old one to git.
+        settings.push(OsString::from("core.ignoreCase=false"));
+    }
+    let out = match status_with(place, &settings, below) {
         // A filter that has to work, and fails for one file, ends all of it.
         Err(error @ GitError::Failed { .. }) => {
             let eased = without_required_filters(place)?;
             if eased.is_empty() {
                 return Err(error.into());
             }
-            status_with(place, &eased, below)?
+            settings.extend(eased);
+            status_with(place, &settings, below)?
         }
         out => out?,
     };
@@ -163,16 +171,43 @@ fn status(place: &Place, below: &[&RepoPath], found: &mut Candidates) -> Result<
             .splitn(fields + 1, |b| *b == b' ')
             .nth(fields)
             .ok_or_else(bad)?;
-        match path.strip_suffix(b"/") {
-            Some(nested) => {
-                found.nested.insert(RepoPath::new(nested)?);
-            }
-            None => {
-                found.paths.insert(RepoPath::new(path)?, Known::Listed);
-            }
+        if let Some(nested) = path.strip_suffix(b"/") {
+            found.nested.insert(RepoPath::new(nested)?);
+            continue;
         }
+        // Rules are read with the user's own setting.
+        let known = if folds { Known::Name } else { Known::Listed };
+        found.paths.insert(RepoPath::new(path)?, known);
     }
     Ok(())
+}
+
+/// Returns the files of HEAD in directories that could not be listed before and can be now.
+pub(super) fn readable_again(
+    folder: &mut Folder,
+    head: &Lookup,
+) -> Result<Vec<(RepoPath, Known)>, RepoError> {
+    let place = &folder.place;
+    let can_be_listed = |dir: &RepoPath| std::fs::read_dir(place.on_disk(dir)).is_ok();
+    let again: Vec<RepoPath> = folder
+        .unreadable
+        .iter()
+        .filter(|dir| can_be_listed(dir))
+        .cloned()
+        .collect();
+    let mut files = Vec::new();
+    for dir in &again {
+        let Some(tree) = head.get(dir)?.filter(Entry::is_tree) else {
+            continue;
+        };
+        for file in tree::differences(&place.objects, None, Some(tree.id))? {
+            files.push((dir.join(file.path.as_bytes())?, Known::Listed));
+        }
+    }
+    for dir in &again {
+        folder.unreadable.remove(dir);
+    }
+    Ok(files)
 }
 
 /// Returns the files and links below a directory, but for what is in a repository of its own.

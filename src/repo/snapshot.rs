@@ -16,7 +16,8 @@ use super::plan::Approval;
 use super::publish::{IndexEdit, Published, publish};
 use super::shown::Shown;
 use super::{
-    Place, RepoError, apply, boot, junk, mass, merge, message, scan, staged, take, taken_out,
+    Place, RepoError, apply, boot, junk, mass, merge, message, scan, spelling, staged, take,
+    taken_out,
 };
 use crate::clock;
 use crate::engine::action::{Scope, Trigger};
@@ -118,6 +119,12 @@ pub fn snapshot(
             &mut outcome,
         )?;
     }
+    if !taken.twins.is_empty() && outcome.blocked.is_none() {
+        match hold_twins(folder, &taken.twins) {
+            Err(RepoError::Blocked(trouble)) => outcome.blocked = Some(trouble),
+            done => done?,
+        }
+    }
     sides(folder, request.trigger, taken.sides, emit, &mut outcome)?;
 
     outcome.busy = taken.busy;
@@ -128,6 +135,7 @@ pub fn snapshot(
     }
     outcome.held = folder.held_groups();
     outcome.deferred = folder.waiting();
+    outcome.freed = spelling::is_freed(&folder.place, &folder.bases);
     Ok(outcome)
 }
 
@@ -378,6 +386,63 @@ fn release(
             folder.bases.save(&folder.place)
         }
         Published::Blocked(trouble) => Err(RepoError::Blocked(trouble)),
+    }
+}
+
+/// Takes files of HEAD into the base map that the disk cannot have beside others of HEAD: git wrote
+/// the one over the other.
+fn hold_twins(folder: &mut Folder, twins: &BTreeSet<RepoPath>) -> Result<(), RepoError> {
+    // The commit moved it, if there was one.
+    let record = folder.begin(&Shown::default())?;
+    let Some(tip) = record.tip else { return Ok(()) };
+    let place = &folder.place;
+    let without = twins.iter().map(|path| (path.clone(), None)).collect();
+    let tree = match tree::build(&place.objects, place.tree_of(Some(tip))?, &without)? {
+        Some(tree) => tree,
+        None => place.objects.write_tree(Vec::new())?,
+    };
+    let when = clock::wall_seconds_and_offset();
+    let text = "what this disk has\n";
+    let base = place
+        .objects
+        .write_commit(tree, &[tip], &place.identity()?, when, text)?;
+    let head = Lookup::new(&place.objects, place.tree_of(Some(tip))?);
+    let mut edits = Vec::new();
+    for path in twins {
+        edits.push(IndexEdit {
+            path: path.clone(),
+            entry: head.get(path)?,
+            refresh: false,
+            skip_worktree: true,
+        });
+        folder.bases.insert(
+            path.clone(),
+            Base {
+                have: None,
+                base,
+                why: Why::Twin,
+                stat: None,
+            },
+        );
+    }
+    folder.bases.save(&folder.place)?;
+    let reason = "autosync: twins";
+    match publish(
+        &folder.place,
+        &mut folder.view,
+        &record,
+        tip,
+        &edits,
+        reason,
+    )? {
+        Published::Done => Ok(()),
+        Published::Blocked(trouble) => {
+            for path in twins {
+                folder.bases.remove(path);
+            }
+            folder.bases.save(&folder.place)?;
+            Err(RepoError::Blocked(trouble))
+        }
     }
 }
 

@@ -12,12 +12,13 @@ use super::filter::{self, Above, Form, Parents, Storage};
 use super::folder::Folder;
 use super::renamed::Renamed;
 use super::scan::{Candidates, Known, files_below};
+use super::spelling::Spellings;
 use super::stable::{self, Found};
-use super::{Place, RepoError, junk, open, secrets};
+use super::{Place, RepoError, junk, open, scan, secrets};
 use crate::clock;
 use crate::engine::event::{Code, Waiting};
 use crate::git::GitError;
-use crate::git::tree::{self, Edits, Entry, FILE, GITLINK, Lookup, SYMLINK};
+use crate::git::tree::{Edits, Entry, FILE, GITLINK, Lookup, SYMLINK};
 use crate::names::secret::{LOOK, Secret};
 use crate::names::transient::{Transient, transient};
 use crate::names::{DEEPEST, ObjectId, RepoPath, danger};
@@ -49,6 +50,8 @@ pub struct Taken {
     pub staged: BTreeMap<RepoPath, Entry>,
     /// What was read and differs from HEAD, to be made durable.
     pub read: Vec<RepoPath>,
+    /// What the disk cannot have beside another name that HEAD has, too: no deletions.
+    pub twins: BTreeSet<RepoPath>,
     /// What was not there.
     missing: BTreeSet<RepoPath>,
     /// Secrets that nobody let through, with what the history would get.
@@ -161,12 +164,16 @@ impl Taken {
     /// was looked at.
     pub(super) fn leave_out_hidden(&mut self, place: &Place) {
         let mounts = place.mounts.borrow();
-        let is_back = |path: &RepoPath| match stable::look(&place.on_disk(path)) {
+        let mut spellings = Spellings::new(place);
+        let mut is_back = |path: &RepoPath| match stable::look(&place.on_disk(path)) {
             Ok(Found::Missing | Found::Directory) => false,
-            Ok(Found::File(_) | Found::Symlink(_) | Found::Special) | Err(_) => true,
+            Ok(Found::File(_) | Found::Symlink(_) | Found::Special) => {
+                spellings.twin(place, path).is_none()
+            }
+            Err(_) => true,
         };
         let missing = std::mem::take(&mut self.missing);
-        let back: BTreeSet<RepoPath> = missing.into_iter().filter(is_back).collect();
+        let back: BTreeSet<RepoPath> = missing.into_iter().filter(|it| is_back(it)).collect();
         let stays = |path: &RepoPath| mounts.hindrance(path).is_none() && !back.contains(path);
         self.edits.retain(|path, _| stays(path));
         self.sides.retain(|path, _| stays(path));
@@ -200,6 +207,8 @@ fn choose(
     taken: &mut Taken,
 ) -> Result<Vec<Wanted>, RepoError> {
     let mut parents = Parents::default();
+    let mut spellings = Spellings::new(&folder.place);
+    let mut respelled = BTreeSet::new();
     let mut wanted: Vec<Wanted> = Vec::new();
     let mut unasked: BTreeSet<RepoPath> = BTreeSet::new();
     let mut queue: Vec<(RepoPath, Known)> = candidates
@@ -215,7 +224,7 @@ fn choose(
                 .map(|(path, _)| (path.clone(), Known::Listed)),
         );
     }
-    queue.extend(readable_again(folder, head)?);
+    queue.extend(scan::readable_again(folder, head)?);
     let mut seen: BTreeSet<RepoPath> = BTreeSet::new();
     while let Some((path, known)) = queue.pop() {
         if !seen.insert(path.clone())
@@ -251,9 +260,9 @@ fn choose(
         {
             continue;
         }
-        let found = match parents.above(place, &path) {
-            Above::Ours => stable::look(&place.on_disk(&path)),
-            Above::Missing => Ok(Found::Missing),
+        let (found, twin) = match parents.above(place, &path) {
+            Above::Ours => spellings.look(place, &path),
+            Above::Missing => (Ok(Found::Missing), spellings.twin(place, &path)),
             Above::Symlink(dir) => {
                 queue.push((dir, Known::Name));
                 continue;
@@ -275,6 +284,27 @@ fn choose(
                 continue;
             }
         };
+        if let Some(twin) = twin {
+            // Who wrote by this name wrote there.
+            let below = files_below(place, &twin);
+            let there = [twin.clone()].into_iter().chain(below);
+            queue.extend(there.map(|path| (path, Known::Name)));
+            let have = folder.bases.get(&twin).and_then(|base| base.have);
+            if have.is_some() || head.get(&twin)?.is_some() {
+                // The disk has the one and cannot have the other, which nobody deleted.
+                if based && leaf.is_none() {
+                    taken.released.insert(path, None);
+                } else if !based && leaf.is_some() {
+                    taken.twins.insert(path);
+                }
+                continue;
+            }
+        }
+        let is_new = leaf.is_none() && !based;
+        if is_new && matches!(found, Found::File(_) | Found::Symlink(_)) {
+            let gone = spellings.respelled(place, head, &path, &mut respelled)?;
+            queue.extend(gone.into_iter().map(|path| (path, Known::Listed)));
+        }
         match found {
             Found::Missing if based => {
                 if filter::absence_is_certain(place, &path) {
@@ -355,31 +385,6 @@ fn choose(
     wanted.retain(|file| file.head.is_some() || file.based || is_harmless(folder, file));
     wanted.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(wanted)
-}
-
-/// Returns the files of HEAD in directories that could not be listed before and can be now.
-fn readable_again(folder: &mut Folder, head: &Lookup) -> Result<Vec<(RepoPath, Known)>, RepoError> {
-    let place = &folder.place;
-    let can_be_listed = |dir: &RepoPath| std::fs::read_dir(place.on_disk(dir)).is_ok();
-    let again: Vec<RepoPath> = folder
-        .unreadable
-        .iter()
-        .filter(|dir| can_be_listed(dir))
-        .cloned()
-        .collect();
-    let mut files = Vec::new();
-    for dir in &again {
-        let Some(tree) = head.get(dir)?.filter(Entry::is_tree) else {
-            continue;
-        };
-        for file in tree::differences(&place.objects, None, Some(tree.id))? {
-            files.push((dir.join(file.path.as_bytes())?, Known::Listed));
-        }
-    }
-    for dir in &again {
-        folder.unreadable.remove(dir);
-    }
-    Ok(files)
 }
 
 /// Returns whether a new file may go to other hosts by its name; each of them would refuse the whole

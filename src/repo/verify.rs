@@ -175,13 +175,3 @@ fn companion(parent: &OwnedFd, name: &OsStr) -> io::Result<bool> {
     }
     Ok(false)
 }
-
-/// Returns whether a directory lists this very name.
-pub fn is_listed(parent: &OwnedFd, name: &OsStr) -> io::Result<bool> {
-    for entry in rustix::fs::Dir::read_from(parent)? {
-        if entry?.file_name().to_bytes() == name.as_encoded_bytes() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}

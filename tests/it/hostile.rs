@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use crate::support::host::Pair;
 
 mod bombs;
+mod folding;
 mod links;
 mod modes;
 mod names;

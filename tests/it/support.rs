@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use autosync::paths::{Env, Paths};
 use tempfile::TempDir;
 
+pub(crate) mod folding;
 pub(crate) mod host;
 pub(crate) mod inside;
 pub(crate) mod strace;

@@ -14,10 +14,15 @@ pub(crate) const ROOT_INSIDE: &[&str] = &["--user", "--map-root-user", "--mount"
 /// A namespace in which a process is nobody, and no mode is overridden.
 pub(crate) const NOBODY_INSIDE: &[&str] = &["--user"];
 
+/// Returns whether this is the process that a test started of itself.
+pub(crate) fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// Returns true in a process with such namespaces; in the process that the test began in, starts
 /// that one, wants it to succeed and returns false. `test` is its name with its modules.
 pub(crate) fn inside(namespaces: &[&str], test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         return true;
     }
     let patience = Patience::Total(Duration::from_secs(120));
