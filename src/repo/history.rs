@@ -11,7 +11,8 @@
 //! 2. It is written after the branch moved, off the way from an edit to its push.
 //! 3. The log is bounded: after `KEEP` a new chain begins, and only the one before it is kept.
 //! 4. It is a help for people. Nothing about content is decided by it, and a log that cannot be
-//!    read begins anew.
+//!    read begins anew, which is its first line; as long as nothing can be written either, it may
+//!    come back.
 
 use super::bases::Why;
 use super::folder::Folder;
@@ -31,6 +32,9 @@ use crate::names::ObjectId;
 pub const LOG: &str = "refs/worktree/autosync/log";
 /// The newest operation of the chain before.
 pub const LOG_BEFORE: &str = "refs/worktree/autosync/log-before";
+
+/// The newest operation of a chain that could not be read, where there is still such an object.
+pub const LOG_LOST: &str = "refs/worktree/autosync/log-lost";
 
 /// What removals that waited for a person take, while they are let through.
 const APPROVING: &str = "refs/worktree/autosync/approving";
@@ -58,6 +62,8 @@ pub(super) struct New {
 pub struct History {
     newest: Option<(ObjectId, Operation)>,
     is_read: bool,
+    /// What should be the newest operation and cannot be read.
+    lost: Option<ObjectId>,
 }
 
 /// What a job says about how it moved the branch.
@@ -206,6 +212,9 @@ fn note(
     hint: &Hint,
 ) -> Result<(), RepoError> {
     let Some((_, newest)) = newest(place, history) else {
+        if let Some(lost) = history.lost {
+            return begin_anew(place, history, lost, tip);
+        }
         let began = match tip {
             Some(_) => "the log begins",
             None => "the log begins, with nothing",
@@ -452,28 +461,67 @@ pub(super) fn words(differences: &[Difference]) -> String {
 /// Returns the newest operation, reading it if that was not done.
 fn newest<'a>(place: &Place, history: &'a mut History) -> Option<&'a (ObjectId, Operation)> {
     if !history.is_read {
-        history.is_read = true;
-        history.newest = match read_newest(place) {
-            Ok(newest) => newest,
-            Err(error) => {
-                tracing::warn!(%error, "the log of operations cannot be read and begins anew");
-                None
+        let mut lost = None;
+        match read_newest(place, &mut lost) {
+            Ok(newest) => {
+                history.newest = newest;
+                history.is_read = true;
             }
-        };
+            Err(error) if history.lost.is_none() => {
+                tracing::warn!(%error, "the log of operations cannot be read");
+            }
+            Err(_) => {}
+        }
+        history.lost = lost;
     }
     history.newest.as_ref()
 }
 
-fn read_newest(place: &Place) -> Result<Option<(ObjectId, Operation)>, RepoError> {
+/// Returns the newest operation; where it cannot be read, `lost` is the commit that should be it.
+fn read_newest(
+    place: &Place,
+    lost: &mut Option<ObjectId>,
+) -> Result<Option<(ObjectId, Operation)>, RepoError> {
     let Some(id) = refs::read(&place.git, &place.objects, LOG)? else {
         return Ok(None);
     };
-    Ok(Some((id, read(place, id)?)))
+    *lost = Some(id);
+    let operation = read(place, id)?;
+    *lost = None;
+    Ok(Some((id, operation)))
+}
+
+/// Begins the log anew behind operations that cannot be read, with a line that says so. They are
+/// kept, if anything of them is there.
+fn begin_anew(
+    place: &Place,
+    history: &mut History,
+    lost: ObjectId,
+    tip: Option<ObjectId>,
+) -> Result<(), RepoError> {
+    let is_kept = refs::set(&place.git, &place.objects, LOG_LOST, Some(lost)).is_ok();
+    let what = "the log begins anew: the older operations cannot be read";
+    let words = if is_kept {
+        format!("{what} and are kept as {LOG_LOST}")
+    } else {
+        format!("{what}, because {lost} is missing or damaged")
+    };
+    history.lost = None;
+    history.is_read = true;
+    let begun = append(place, history, new(place, Kind::Begin, words, None, tip));
+    if begun.is_err() {
+        history.is_read = false;
+    }
+    begun
 }
 
 /// Puts an operation at the end of the chain.
 fn append(place: &Place, history: &mut History, new: New) -> Result<(), RepoError> {
     let newest = newest(place, history).cloned();
+    if let Some(lost) = history.lost {
+        begin_anew(place, history, lost, new.before)?;
+        return append(place, history, new);
+    }
     let (seconds, offset) = clock::wall_seconds_and_offset();
     let keep = fault::asked("AUTOSYNC_TEST_KEEP_SECONDS").and_then(|text| text.parse().ok());
     // A clock that was ahead then says nothing about how long that was.

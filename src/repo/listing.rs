@@ -25,10 +25,16 @@ pub fn listing(
     let mut all: Vec<Operation> = Vec::new();
     let mut lines = Vec::new();
     for operation in operation::operations(&place)? {
-        let operation = operation?;
         if lines.len() >= number {
             break;
         }
+        let operation = match (operation, all.last()) {
+            (Err(error), Some(last)) => {
+                lines.push(lost(last, &error));
+                break;
+            }
+            (operation, _) => operation?,
+        };
         let undone = operation::taken_back(&all).contains(&operation.number);
         if path.is_none() || operation.touches(&place, path)? {
             lines.push(listed(&place, &operation, undone)?);
@@ -36,6 +42,25 @@ pub fn listing(
         all.push(operation);
     }
     Ok(lines)
+}
+
+/// Returns the line in the place of an operation that cannot be read, which `next` came after.
+fn lost(next: &Operation, error: &RepoError) -> Listed {
+    let what = format!("this operation and those before it cannot be read: {error}");
+    Listed {
+        operation: next.number.saturating_sub(1),
+        kind: "lost".to_owned(),
+        at: next.at(),
+        host: String::new(),
+        what: escape(what.as_bytes()),
+        undone: false,
+        undoes: None,
+        only_here: false,
+        commit: None,
+        before: None,
+        paths: Vec::new(),
+        more: 0,
+    }
 }
 
 fn listed(place: &Place, operation: &Operation, undone: bool) -> Result<Listed, RepoError> {

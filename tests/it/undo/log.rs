@@ -1,7 +1,9 @@
 //! The log itself: what is in it, that it survives, that it is bounded, and that it costs nothing.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use super::{NO_WINDOWS, alone, listed, run_in, words};
 use crate::pair::Pair;
@@ -19,7 +21,7 @@ fn every_kind_of_operation_is_in_it_in_words() {
     here.write("notes/x", "2\n");
     here.write("notes/y", "new\n");
     let _ran = here.once().ok();
-    std::fs::rename(here.at("a"), here.at("b")).unwrap();
+    fs::rename(here.at("a"), here.at("b")).unwrap();
     let _ran = here.once().ok();
     let _ran = there.once().ok();
     there.write("m", "1\n2\n3\n4\n5\nSIX\n");
@@ -185,10 +187,73 @@ fn a_log_that_is_damaged_begins_anew_and_nothing_else_suffers() {
     here.write("a", "4\n");
     let ran = here.once();
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    // A person sees it, and where the older ones are.
+    let said = alone(here, &["log"]).ok();
+    let anew = "the log begins anew: the older operations cannot be read and are kept as";
+    assert_eq!(said.matches(anew).count(), 1, "{said}");
+    assert!(said.lines().last().unwrap().contains(anew), "{said}");
+    let kept = here.git(&["rev-parse", "refs/worktree/autosync/log-lost"]);
+    assert_eq!(here.git(&["show", "-s", "--format=%s", &kept]), "laptop: a");
     let _said = alone(here, &["undo", "-y"]).ok();
     assert_eq!(here.read("a"), "3\n");
     pair.converge("anew");
     pair.assert_settled("anew");
+}
+
+/// Takes the object of an operation away; returns where it belongs, and what it was.
+fn lose(here: &crate::pair::Host, what: &str) -> (PathBuf, Vec<u8>) {
+    let id = here.git(&["rev-parse", what]);
+    let file = here.at(&format!(".git/objects/{}/{}", &id[..2], &id[2..]));
+    let bytes = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    (file, bytes)
+}
+
+#[test]
+fn a_log_of_which_something_is_missing_shows_the_rest_and_goes_on() {
+    let pair = Pair::new(&[("a", "1\n")]);
+    let here = &pair.laptop;
+    for text in ["2\n", "3\n", "4\n"] {
+        here.write("a", text);
+        let _ran = here.once().ok();
+    }
+    let before = listed(here);
+    let (file, bytes) = lose(here, "refs/worktree/autosync/log~2");
+    let lines = listed(here);
+    assert_eq!(lines[..2], before[..2]);
+    let [_, _, lost] = &lines[..] else {
+        panic!("{lines:#?}")
+    };
+    assert_eq!(
+        (&lost["kind"], &lost["operation"]),
+        (&"lost".into(), &before[2]["operation"])
+    );
+    let said = alone(here, &["log"]).ok();
+    assert!(
+        said.contains("this operation and those before it cannot be read"),
+        "{said}"
+    );
+    let said = alone(here, &["log", "-n", "2"]).ok();
+    assert!(!said.contains("cannot be read"), "{said}");
+    fs::write(&file, &bytes).unwrap();
+    assert_eq!(listed(here), before);
+
+    // Without the newest, nobody knows where it went on.
+    let (_, _) = lose(here, "refs/worktree/autosync/log");
+    here.write("a", "5\n");
+    let ran = here.once();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let said = alone(here, &["log"]).ok();
+    assert!(
+        said.contains("cannot be read, because ") && said.contains(" is missing"),
+        "{said}"
+    );
+    here.write("a", "6\n");
+    let _ran = here.once().ok();
+    let _said = alone(here, &["undo", "-y"]).ok();
+    assert_eq!(here.read("a"), "5\n");
+    pair.converge("without it");
+    pair.assert_settled("without it");
 }
 
 #[test]
