@@ -27,7 +27,7 @@ use crate::git::refs;
 use crate::names::{ObjectId, RepoPath, escape};
 use crate::repo::aside::{Aside, set_aside};
 use crate::repo::contact::{identify, identify_as, is_shallow};
-use crate::repo::displaced::{LateEdit, sweep_displaced};
+use crate::repo::displaced::{Late, sweep_displaced};
 use crate::repo::folder::Folder;
 use crate::repo::network::{Remote, Terms, fetch, notes, push, root};
 use crate::repo::root::here;
@@ -424,19 +424,28 @@ fn ask_identity(
     }
 }
 
-/// Looks at displaced files; a late edit in one is a change of its path.
+/// Looks at displaced files; a late edit in one is a change of its path, and so is a secret that is
+/// not told yet, or was told and is none any more.
 fn sweep(folder: &Folder, ear: &Ear) {
-    match sweep_displaced(&folder.place, clock::now()) {
-        Ok(late) if late.is_empty() => {}
-        Ok(late) => {
-            let changed = |edit: LateEdit| Change {
-                path: edit.path,
-                kind: ChangeKind::Closed,
-            };
-            let changes = Event::Changed(late.into_iter().map(changed).collect());
-            ear(Said::Event(Box::new(changes)));
+    let Late { edits, secrets } = match sweep_displaced(&folder.place, clock::now()) {
+        Ok(late) => late,
+        Err(error) => {
+            tracing::warn!(%error, "displaced files could not be looked at");
+            return;
         }
-        Err(error) => tracing::warn!(%error, "displaced files could not be looked at"),
+    };
+    let told = &folder.late_secrets;
+    let new = secrets.iter().filter(|it| !told.contains(it));
+    let over = told.iter().filter(|it| !secrets.contains(it));
+    let late = edits.iter().map(|edit| &edit.path);
+    let paths = late.chain(new.chain(over).map(|it| &it.path));
+    let changed = |path: &RepoPath| Change {
+        path: path.clone(),
+        kind: ChangeKind::Closed,
+    };
+    let changes: Vec<Change> = paths.map(changed).collect();
+    if !changes.is_empty() {
+        ear(Said::Event(Box::new(Event::Changed(changes))));
     }
 }
 

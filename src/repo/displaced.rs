@@ -67,6 +67,27 @@ pub struct LateEdit {
     pub slot: PathBuf,
 }
 
+/// A file that became a secret after it had left the tree: its bytes stay where they are, and
+/// nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateSecret {
+    /// Where it stood.
+    pub path: RepoPath,
+    /// Which secret it looks like.
+    pub secret: Secret,
+    /// Where its bytes are.
+    pub slot: PathBuf,
+}
+
+/// What was written to files after they had left the tree.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Late {
+    /// What is to be committed.
+    pub edits: Vec<LateEdit>,
+    /// What a person is asked about.
+    pub secrets: Vec<LateSecret>,
+}
+
 /// By what a sweep decides.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -175,13 +196,13 @@ pub fn keep(place: &Place, journal: &Journal, lefts: &[(usize, Left)]) -> Result
 /// Drops displaced files whose time has come, and returns those that were written to late.
 ///
 /// A late edit is returned again and again until [`drop_late`].
-pub fn sweep_displaced(place: &Place, now: Moment) -> Result<Vec<LateEdit>, RepoError> {
+pub fn sweep_displaced(place: &Place, now: Moment) -> Result<Late, RepoError> {
     sweep_within(place, &Limits::at(now))
 }
 
 /// As [`sweep_displaced`], by limits of the caller's.
-pub fn sweep_within(place: &Place, limits: &Limits) -> Result<Vec<LateEdit>, RepoError> {
-    let mut late = Vec::new();
+pub fn sweep_within(place: &Place, limits: &Limits) -> Result<Late, RepoError> {
+    let mut late = Late::default();
     each(place, limits, |store, crowded| {
         sweep(place, store, limits, crowded, &mut late)
     })?;
@@ -249,18 +270,24 @@ pub fn drop_late(edit: &LateEdit) -> Result<(), RepoError> {
 /// Returns the displaced files that somebody still has open, with where their bytes are.
 pub fn still_open(place: &Place) -> Result<Vec<(RepoPath, PathBuf)>, RepoError> {
     let mut found = Vec::new();
+    for store in stores(place)? {
+        for file in store.files {
+            let slot = store.dir.join(slot(file.number));
+            if open::open_for_writing(&slot) {
+                found.push((file.path, slot));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns every store.
+fn stores(place: &Place) -> Result<Vec<Store>, RepoError> {
+    let mut found = Vec::new();
     for area in Area::all(place) {
         let dir = area.displaced();
         for number in numbers(&dir)? {
-            let Some(store) = read(&dir.join(number.to_string()))? else {
-                continue;
-            };
-            for file in store.files {
-                let slot = store.dir.join(slot(file.number));
-                if open::open_for_writing(&slot) {
-                    found.push((file.path, slot));
-                }
-            }
+            found.extend(read(&dir.join(number.to_string()))?);
         }
     }
     Ok(found)
@@ -280,39 +307,32 @@ pub(super) struct Lying {
 /// Returns the versions of a path that lie here alone and that nobody is writing to, newest first.
 pub(super) fn lying(place: &Place, path: &RepoPath) -> Result<Vec<Lying>, RepoError> {
     let mut found = Vec::new();
-    for area in Area::all(place) {
-        let dir = area.displaced();
-        for number in numbers(&dir)? {
-            let Some(store) = read(&dir.join(number.to_string()))? else {
+    for store in stores(place)? {
+        for file in store.files.into_iter().filter(|file| file.path == *path) {
+            let slot = store.dir.join(slot(file.number));
+            let Ok(dir) = disk::open_directory(&store.dir) else {
+                // It was dropped meanwhile.
                 continue;
             };
-            for file in store.files.into_iter().filter(|file| file.path == *path) {
-                let slot = store.dir.join(slot(file.number));
-                let Ok(dir) = disk::open_directory(&store.dir) else {
-                    // It was dropped meanwhile.
-                    continue;
-                };
-                let failed = |error| RepoError::io(&slot, error);
-                let name = self::slot(file.number);
-                let Some(seen) = disk::look(&dir, &name).map_err(failed)? else {
-                    continue;
-                };
-                let untouched = seen.size == file.size && seen.modified == file.modified;
-                if untouched && file.left.writer == Writer::No {
-                    // The commit that it was displaced from has it.
-                    continue;
-                }
-                if matches!(seen.kind, Kind::File | Kind::Symlink) && !open::open_for_writing(&slot)
-                {
-                    found.push(Lying {
-                        seconds: i64::try_from(seen.modified.div_euclid(1_000_000_000))
-                            .unwrap_or_default(),
-                        base: file.left.base,
-                        file,
-                        slot,
-                        seen,
-                    });
-                }
+            let failed = |error| RepoError::io(&slot, error);
+            let name = self::slot(file.number);
+            let Some(seen) = disk::look(&dir, &name).map_err(failed)? else {
+                continue;
+            };
+            let untouched = seen.size == file.size && seen.modified == file.modified;
+            if untouched && file.left.writer == Writer::No {
+                // The commit that it was displaced from has it.
+                continue;
+            }
+            if matches!(seen.kind, Kind::File | Kind::Symlink) && !open::open_for_writing(&slot) {
+                found.push(Lying {
+                    seconds: i64::try_from(seen.modified.div_euclid(1_000_000_000))
+                        .unwrap_or_default(),
+                    base: file.left.base,
+                    file,
+                    slot,
+                    seen,
+                });
             }
         }
     }
@@ -345,7 +365,7 @@ fn sweep(
     store: &Store,
     limits: &Limits,
     crowded: bool,
-    late: &mut Vec<LateEdit>,
+    late: &mut Late,
 ) -> Result<(), RepoError> {
     // After a reboot nobody has anything open from before.
     let rebooted = store.boot != process::boot_id().into_bytes();
@@ -381,16 +401,17 @@ fn sweep(
                     == Some(file.left.bytes);
             if !right {
                 settled = false;
-                if became_secret(place, file, &store.dir.join(&name))?.is_some() {
-                    // Its bytes stay here, and nowhere else.
-                    tracing::debug!(path = %file.path, "a displaced file became a secret");
+                let (path, slot) = (file.path.clone(), store.dir.join(&name));
+                if let Some(secret) = became_secret(place, file, &slot)? {
+                    late.secrets.push(LateSecret { path, secret, slot });
                     continue;
                 }
-                late.push(LateEdit {
-                    path: file.path.clone(),
+                let content = store_blob(place, &path, &slot, &seen)?;
+                late.edits.push(LateEdit {
+                    path,
                     base: file.left.base,
-                    content: store_blob(place, &file.path, &store.dir.join(&name), &seen)?,
-                    slot: store.dir.join(&name),
+                    content,
+                    slot,
                 });
                 continue;
             }

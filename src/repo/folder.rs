@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::bases::Bases;
 use super::boot::Boot;
+use super::displaced::LateSecret;
 use super::filter::Patterns;
 use super::history::History;
 use super::journal::journal_open;
@@ -24,7 +25,7 @@ use crate::git::gate::{self, Record};
 use crate::git::index::IndexView;
 use crate::git::refs;
 use crate::git::tree::{self, Lookup};
-use crate::names::{ObjectId, RepoPath};
+use crate::names::{ObjectId, RepoPath, escape};
 
 /// The reference to a commit that is stored but not yet on the branch.
 pub const PENDING: &str = "refs/worktree/autosync/pending";
@@ -51,6 +52,8 @@ pub struct Folder {
     pub patterns: Patterns,
     /// Files that a guard keeps out of commits, with the reason.
     pub held: BTreeMap<RepoPath, (Code, String)>,
+    /// Files that became secrets after they had left the tree.
+    pub late_secrets: Vec<LateSecret>,
     /// New files that are held together.
     pub(super) heaps: Heaps,
     /// What a power cut may have done to files.
@@ -92,6 +95,7 @@ impl Folder {
             view_tip: None,
             patterns,
             held: BTreeMap::new(),
+            late_secrets: Vec::new(),
             heaps: Heaps::new(),
             boot: Boot::default(),
             unreadable: BTreeSet::new(),
@@ -384,6 +388,7 @@ impl Folder {
                 }
             })
             .collect();
+        held.extend(late_secrets(&self.late_secrets));
         held.extend(self.place.mounts.borrow().held());
         held.extend(junk::group(&self.heaps));
         if !self.held_deletes.is_empty() {
@@ -432,6 +437,24 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// Returns what was written late and looks like a secret, each by itself: it says where it is.
+fn late_secrets(late: &[LateSecret]) -> impl Iterator<Item = Held> {
+    late.iter().map(|LateSecret { path, secret, slot }| Held {
+        code: Code::Secret,
+        paths: vec![path.clone()],
+        more: 0,
+        message: format!(
+            "what a program went on writing to the old file of `{path}` looks like {}",
+            secret.words()
+        ),
+        hint: format!(
+            "It is kept as `{}`, on this computer only: remove it there if nobody needs it, or run \
+             `autosync allow PATH` in the folder to sync it all the same.",
+            escape(slot.as_os_str().as_encoded_bytes())
+        ),
+    })
 }
 
 /// What guards hold, in words, and what to do.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::bases::{Base, Bases, Why};
-use super::displaced::{Limits, drop_late, ever_open, sweep_displaced};
+use super::displaced::{Late, Limits, drop_late, ever_open, sweep_displaced};
 use super::folder::{Folder, PENDING};
 use super::mounts::Waits;
 use super::parting::parting;
@@ -460,7 +460,11 @@ fn sides(
     for (path, (entry, base)) in changed {
         groups.entry(base).or_default().insert(path, entry);
     }
-    let late = sweep_displaced(&folder.place, clock::now())?;
+    let Late {
+        edits: late,
+        secrets,
+    } = sweep_displaced(&folder.place, clock::now())?;
+    folder.late_secrets = secrets;
     // By itself: another edit of that path on the same base is no edit of this one.
     let displaced = late
         .iter()

@@ -141,7 +141,7 @@ impl Told {
 
     /// Asserts that this was told once and nothing else was, though the host tries again now.
     #[track_caller]
-    fn only(&self, host: &Host, code: &str) {
+    pub(crate) fn only(&self, host: &Host, code: &str) {
         host.run(["sync"]).ok();
         host.barrier();
         self.catch_up(host);

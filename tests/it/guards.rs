@@ -25,7 +25,7 @@ fn blobs(sandbox: &Sandbox, git_dir: &Path) -> Vec<String> {
 
 /// Asserts that no blob of a folder or its hub has a text in it.
 #[track_caller]
-fn never_in_any_blob(sandbox: &Sandbox, repositories: &[&Path], text: &str) {
+pub(crate) fn never_in_any_blob(sandbox: &Sandbox, repositories: &[&Path], text: &str) {
     for repository in repositories {
         for blob in blobs(sandbox, repository) {
             assert!(

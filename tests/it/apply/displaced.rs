@@ -18,6 +18,8 @@ use autosync::repo::records;
 use rustix::process::Signal;
 
 use super::world::{Is, World, text};
+use crate::faults::Told;
+use crate::guards::never_in_any_blob;
 use crate::support::Sandbox;
 use crate::support::host::{Host, Pair};
 
@@ -67,17 +69,27 @@ fn without_room_the_oldest_versions_go_at_once_and_never_one_that_is_open() {
     }
     let all = ["a", "b", "c", "d"].map(content);
     let soon = Limits::at(clock::now());
-    assert!(sweep_within(&world.place, &soon).unwrap().is_empty());
+    assert!(sweep_within(&world.place, &soon).unwrap().edits.is_empty());
     assert_eq!(kept(&world), all, "there is room");
 
     let cap = |bytes| Limits {
         cap: Some(bytes),
         ..Limits::at(clock::now())
     };
-    assert!(sweep_within(&world.place, &cap(3_500)).unwrap().is_empty());
+    assert!(
+        sweep_within(&world.place, &cap(3_500))
+            .unwrap()
+            .edits
+            .is_empty()
+    );
     assert_eq!(kept(&world), all[1..], "the oldest goes");
     assert!(ever_open(&world.place, &cap(3_500)).unwrap().is_empty());
-    assert!(sweep_within(&world.place, &cap(0)).unwrap().is_empty());
+    assert!(
+        sweep_within(&world.place, &cap(0))
+            .unwrap()
+            .edits
+            .is_empty()
+    );
     assert_eq!(kept(&world), all[1..2], "somebody has it open");
     let told = ever_open(&world.place, &cap(0)).unwrap();
     assert_eq!(told.len(), 1);
@@ -89,7 +101,12 @@ fn without_room_the_oldest_versions_go_at_once_and_never_one_that_is_open() {
         cap: Some(0),
         ..after(Duration::from_secs(24 * 3600))
     };
-    assert!(sweep_within(&world.place, &much_later).unwrap().is_empty());
+    assert!(
+        sweep_within(&world.place, &much_later)
+            .unwrap()
+            .edits
+            .is_empty()
+    );
     assert_eq!(kept(&world), all[1..2], "as long as it is open");
 
     drop(held.take());
@@ -99,6 +116,7 @@ fn without_room_the_oldest_versions_go_at_once_and_never_one_that_is_open() {
         assert!(
             sweep_within(&world.place, &after(GRACE))
                 .unwrap()
+                .edits
                 .is_empty()
         );
         assert!(clock::now() < deadline, "it stays");
@@ -138,7 +156,12 @@ fn what_a_mass_deletion_took_stays_for_thirty_days_while_there_is_room() {
             ..after(GRACE)
         };
         for days in [0, 1, 29] {
-            assert!(sweep_within(&world.place, &at(days)).unwrap().is_empty());
+            assert!(
+                sweep_within(&world.place, &at(days))
+                    .unwrap()
+                    .edits
+                    .is_empty()
+            );
             let mut wanted = names[2..].to_vec();
             wanted.sort();
             assert_eq!(kept(&world), wanted, "after {days} days");
@@ -151,7 +174,7 @@ fn what_a_mass_deletion_took_stays_for_thirty_days_while_there_is_room() {
         } else {
             at(31)
         };
-        assert!(sweep_within(&world.place, &last).unwrap().is_empty());
+        assert!(sweep_within(&world.place, &last).unwrap().edits.is_empty());
         assert_eq!(kept(&world), Vec::<String>::new());
         world.assert_settled();
     }
@@ -182,7 +205,7 @@ fn what_waited_for_a_person_and_was_approved_stays_for_thirty_days_too() {
             wall: today + days * DAY,
             ..after(GRACE)
         };
-        assert!(sweep_within(&world.place, &at).unwrap().is_empty());
+        assert!(sweep_within(&world.place, &at).unwrap().edits.is_empty());
         if days == 31 {
             wanted.clear();
         }
@@ -273,4 +296,54 @@ fn a_late_write_is_found_by_the_next_start() {
         });
     }
     pair.ends_well();
+}
+
+#[test]
+fn a_secret_that_is_written_late_is_held_and_told_until_a_person_decides() {
+    let body = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW\nTOKEN+x/";
+    let key =
+        format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n-----END OPENSSH PRIVATE KEY-----\n");
+    for allowed in [true, false] {
+        let (pair, mut file) = with_a_late_writer("200");
+        let server = &pair.server;
+        let told = Told::by(server);
+        file.set_len(0).unwrap();
+        file.write_all(key.as_bytes()).unwrap();
+        make_old(&server.folder);
+        drop(file);
+        server.until("it is held", |host| !host.folder_status().held.is_empty());
+        let status = server.folder_status();
+        let [held] = &status.held[..] else {
+            panic!("{status:#?}")
+        };
+        assert_eq!(
+            (held.code.as_str(), &held.paths[..]),
+            ("secret", &["log".to_owned()][..])
+        );
+        assert!(held.message.contains("looks like a private"), "{held:?}");
+        assert!(held.hint.contains("autosync allow PATH"), "{held:?}");
+        assert_eq!(server.run(["status"]).code, Some(3));
+        told.only(server, "secret");
+        never_in_any_blob(&server.sandbox, &[&server.folder, &pair.hub], "TOKEN");
+        // The hint says where it is.
+        let slot = held.hint.split('`').nth(1).unwrap();
+        assert_eq!(fs::read_to_string(slot).unwrap(), key);
+        if allowed {
+            server.run(["allow", "Sync/log"]).ok();
+        } else {
+            fs::remove_file(slot).unwrap();
+        }
+        server.until("nothing is held", |host| {
+            host.folder_status().held.is_empty()
+        });
+        let copies = usize::from(allowed);
+        for host in pair.hosts() {
+            host.until("what came of it", |host| host.copies().len() == copies);
+            assert_eq!(host.read("log").unwrap(), "one\n2\n3\n4\n5\n");
+            for copy in host.copies() {
+                assert_eq!(host.read(copy).unwrap(), key);
+            }
+        }
+        pair.ends_well();
+    }
 }

@@ -425,19 +425,19 @@ fn a_late_write_is_an_edit_of_the_old_version_until_it_is_safe() {
     let soon = clock::now();
     let later = soon + Duration::from_secs(61);
     assert_eq!(
-        sweep_displaced(&world.place, later).unwrap(),
+        sweep_displaced(&world.place, later).unwrap().edits,
         [],
         "still open"
     );
     drop(file);
     assert_eq!(
-        sweep_displaced(&world.place, soon).unwrap(),
+        sweep_displaced(&world.place, soon).unwrap().edits,
         [],
         "too early"
     );
     let deadline = soon + Duration::from_secs(20);
     let late = loop {
-        let late = sweep_displaced(&world.place, later).unwrap();
+        let late = sweep_displaced(&world.place, later).unwrap().edits;
         if !late.is_empty() {
             break late;
         }
@@ -449,12 +449,12 @@ fn a_late_write_is_an_edit_of_the_old_version_until_it_is_safe() {
     let content = world.place.objects.blob(late[0].content.id).unwrap();
     assert_eq!(content, b"old\nlate\n");
     assert_eq!(
-        sweep_displaced(&world.place, later).unwrap(),
+        sweep_displaced(&world.place, later).unwrap().edits,
         late,
         "until it is safe"
     );
     drop_late(&late[0]).unwrap();
-    assert_eq!(sweep_displaced(&world.place, later).unwrap(), []);
+    assert_eq!(sweep_displaced(&world.place, later).unwrap().edits, []);
     assert_eq!(
         fs::read_dir(world.place.store.join("displaced"))
             .unwrap()

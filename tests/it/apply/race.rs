@@ -271,7 +271,7 @@ fn race(disk: &Path, name: &str, before: &Is, after: &Is, deed: Deed) {
     }
     let later = clock::now() + Duration::from_secs(61);
     let mut late: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for edit in sweep_displaced(&world.place, later).unwrap() {
+    for edit in sweep_displaced(&world.place, later).unwrap().edits {
         let content = world.place.objects.blob(edit.content.id).unwrap();
         let name = String::from_utf8(edit.path.as_bytes().to_vec()).unwrap();
         late.entry(name)
