@@ -35,6 +35,11 @@ enum Outcome {
 }
 
 impl Host {
+    /// Returns the commit that an apply which was begun is bringing.
+    pub(super) fn applying(&self) -> Option<Number> {
+        self.journal.as_ref().map(|journal| journal.target)
+    }
+
     fn blocked(&self, shared: &Shared, trouble: Trouble, unfinished: bool) -> Event {
         Event::Applied(Applied {
             tip: self.head.map(|head| shared.history.id(head)),

@@ -62,18 +62,16 @@ impl Shared {
 
 impl World {
     /// What was taken out of the tree of this host is in that of another, who moved it to a name
-    /// that is not committed yet; else it is lost.
+    /// that is not committed yet, or in what an apply is just bringing there; else it is lost.
     pub(super) fn judge_suspects(&mut self, at: usize) {
         for (token, path, target) in std::mem::take(&mut self.shared.ledger.suspects) {
-            let others = self
-                .hosts
-                .iter()
-                .enumerate()
-                .filter(|(host, _)| *host != at);
-            if !others
-                .into_iter()
-                .any(|(_, other)| other.tree.has_token(token))
-            {
+            let shared = &self.shared;
+            let has = |other: &Host| {
+                let coming = other.applying().map(|it| &shared.history.get(it).tree);
+                other.tree.has_token(token) || coming.is_some_and(|tree| tree.has_token(token))
+            };
+            let mut others = self.hosts.iter().enumerate();
+            if !others.any(|(host, other)| host != at && has(other)) {
                 let path = self.shared.names.text(path);
                 let what = format!("{at}: the apply of {target} took {token} out of {path}");
                 self.shared.violations.push(what);
