@@ -195,10 +195,20 @@ pub(super) fn directory_is_so(place: &Place, dir: &RepoPath) -> bool {
 pub(super) fn is_freed(place: &Place, bases: &Bases) -> bool {
     let waits = |base: &Base| base.why == Why::Twin && base.have.is_none();
     let mut spellings = Spellings::new(place);
+    // Directories whose own twins are in the way of all below them.
+    let mut barred = BTreeSet::new();
     bases.iter().any(|(path, base)| {
-        waits(base)
-            && matches!(stable::look(&place.on_disk(path)), Ok(Found::Missing))
-            && spellings.twin(place, path).is_none()
+        if !waits(base)
+            || barred.contains(&path.parent())
+            || !matches!(stable::look(&place.on_disk(path)), Ok(Found::Missing))
+        {
+            return false;
+        }
+        let is_free = spellings.twin(place, path).is_none();
+        if !is_free {
+            barred.insert(path.parent());
+        }
+        is_free
     })
 }
 
@@ -272,8 +282,8 @@ impl Spellings<Option<RepoPath>> {
         at.filter(|_| is_twin)
     }
 
-    /// Returns the files of HEAD that may have been where a new file is, under another spelling of
-    /// its name or of a directory above it. Each directory is told of once.
+    /// Returns the files of HEAD that may have been where a new file is, or where one went, under
+    /// another spelling of its name or of a directory above it. Each directory is told of once.
     pub(super) fn respelled(
         &mut self,
         place: &Place,
@@ -285,8 +295,14 @@ impl Spellings<Option<RepoPath>> {
         let mut at = path.clone();
         loop {
             let dir = at.parent();
-            // This also learns what the directory does.
+            // This also learns what the directory does, if something is there.
             self.path_is_so(place, &at);
+            if self.folds
+                && !self.known.contains_key(&dir)
+                && let Some(names) = open(place, dir.as_ref()).and_then(|it| list(it).ok())
+            {
+                self.known.insert(dir.clone(), Telling::Folds(names));
+            }
             if let Some(Telling::Folds(names)) = self.known.get(&dir)
                 && told.insert(dir.clone())
             {

@@ -12,7 +12,7 @@ use super::filter::{self, Above, Form, Parents, Storage};
 use super::folder::Folder;
 use super::renamed::Renamed;
 use super::scan::{Candidates, Known, files_below};
-use super::spelling::Spellings;
+use super::spelling::{Spellings, folds};
 use super::stable::{self, Found};
 use super::{Place, RepoError, junk, open, scan, secrets};
 use crate::clock;
@@ -286,9 +286,11 @@ fn choose(
         };
         if let Some(twin) = twin {
             // Who wrote by this name wrote there.
-            let below = files_below(place, &twin);
-            let there = [twin.clone()].into_iter().chain(below);
-            queue.extend(there.map(|path| (path, Known::Name)));
+            if known == Known::Name && !seen.contains(&twin) {
+                let below = files_below(place, &twin);
+                let there = [twin.clone()].into_iter().chain(below);
+                queue.extend(there.map(|path| (path, Known::Name)));
+            }
             let have = folder.bases.get(&twin).and_then(|base| base.have);
             if have.is_some() || head.get(&twin)?.is_some() {
                 // The disk has the one and cannot have the other, which nobody deleted.
@@ -300,8 +302,13 @@ fn choose(
                 continue;
             }
         }
-        let is_new = leaf.is_none() && !based;
-        if is_new && matches!(found, Found::File(_) | Found::Symlink(_)) {
+        let tells = match &found {
+            Found::File(_) | Found::Symlink(_) => true,
+            // Who deleted by another spelling is told of by that.
+            Found::Missing => folds(place),
+            Found::Directory | Found::Special => false,
+        };
+        if leaf.is_none() && !based && tells {
             let gone = spellings.respelled(place, head, &path, &mut respelled)?;
             queue.extend(gone.into_iter().map(|path| (path, Known::Listed)));
         }

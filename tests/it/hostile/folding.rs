@@ -249,6 +249,12 @@ fn when_one_of_two_files_goes_the_other_comes() {
     pair.server
         .sees("its twin", |root| listed(root).contains(&"b".to_owned()));
     settles(&pair, &[("b", "4"), ("readme", "2")], &["b", "readme"], &[]);
+    // By whatever name it is deleted.
+    arrive(&pair, &[("gone", "6\n")]);
+    pair.server.sees("it", |root| root.join("gone").exists());
+    pair.server.barrier();
+    fs::remove_file(pair.server.folder.join("GONE")).unwrap();
+    settles(&pair, &[("b", "4"), ("readme", "2")], &["b", "readme"], &[]);
     // The one that the disk never had goes without a trace.
     arrive(&pair, &[("B", "5\n")]);
     settles(
