@@ -43,6 +43,7 @@ mod folder;
 mod log;
 pub mod recall;
 mod reload;
+mod repository;
 mod screen;
 pub mod transports;
 

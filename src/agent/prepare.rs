@@ -8,6 +8,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::repository::open_repository;
 use crate::config::{ConflictRule, FolderSettings, GuardSettings, Settings, hub_is_path};
 use crate::engine::event::Code;
 use crate::error::{Complaint, Exit};
@@ -19,9 +20,6 @@ use crate::names::escape;
 use crate::paths::Paths;
 use crate::repo::network::create_hub;
 use crate::repo::{self, Policy};
-
-/// The branch of repositories that we make.
-const BRANCH: &str = "main";
 
 /// `max_file` where the hub is a path or reached by ssh, in bytes.
 const LARGE: u64 = 1 << 30;
@@ -191,7 +189,7 @@ fn policy(rule: ConflictRule) -> Policy {
     }
 }
 
-fn show(path: &Path) -> String {
+pub(super) fn show(path: &Path) -> String {
     escape(path.as_os_str().as_encoded_bytes())
 }
 
@@ -199,7 +197,7 @@ fn show(path: &Path) -> String {
     clippy::needless_pass_by_value,
     reason = "it is used as `map_err(git_complaint)`"
 )]
-fn git_complaint(error: GitError) -> Complaint {
+pub(super) fn git_complaint(error: GitError) -> Complaint {
     let trouble = error.trouble();
     let exit = match error {
         GitError::NoRepository(_) => Exit::NoRepository,
@@ -219,7 +217,7 @@ fn git_complaint(error: GitError) -> Complaint {
 }
 
 /// Says that a folder cannot be looked at.
-fn unreadable(path: &Path, error: &io::Error) -> Complaint {
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Complaint {
     let trouble = git::io_trouble(&format!("`{}`: {error}", show(path)), error);
     Complaint::from(&trouble)
 }
@@ -254,7 +252,8 @@ pub fn is_known(path: &Path, paths: &Paths) -> bool {
 fn refuse_lost(folder: &FolderSettings, paths: &Paths) -> Result<(), Complaint> {
     let path = &folder.path;
     let repository = folder.git_dir.clone().unwrap_or_else(|| path.join(".git"));
-    if repository.exists() || !is_known(path, paths) {
+    // An empty directory is where its disk would be.
+    if !is_absent(&repository) || !is_known(path, paths) {
         return Ok(());
     }
     // The place where a disk is to be is empty without it.
@@ -325,52 +324,6 @@ fn make_directory(path: &Path, may: bool) -> Result<bool, Complaint> {
         )
         .of(Code::RootMissing)),
         Err(error) => Err(unreadable(path, &error)),
-    }
-}
-
-/// Opens the repository, or makes one. Returns whether it had to be made.
-fn open_repository(
-    root: &Path,
-    folder: &FolderSettings,
-    hub: Option<&str>,
-    may: bool,
-) -> Result<(Git, bool), Complaint> {
-    match Git::discover(root, folder.git_dir.as_deref()) {
-        Ok(git) => Ok((git, false)),
-        Err(GitError::NoRepository(_)) if may => {
-            let branch = folder
-                .branch
-                .clone()
-                .or_else(|| hub.and_then(|hub| hub_branch(root, hub)));
-            let branch = branch.unwrap_or_else(|| BRANCH.to_owned());
-            let mut command = git::bare_command();
-            command.args(["init", "-q", "--template=", "-b", &branch]);
-            if let Some(dir) = &folder.git_dir {
-                command.arg("--separate-git-dir").arg(dir);
-            }
-            command.arg("--").arg(root);
-            git::run(&mut command, b"", git::LOCAL, "init").map_err(|error| {
-                let words = error.to_string();
-                if words.contains("Permission denied") {
-                    Complaint::new(
-                        Exit::Failed,
-                        format!("this user may not write in `{}`", show(root)),
-                        "Choose another directory, or let it belong to this user.",
-                    )
-                } else {
-                    git_complaint(error)
-                }
-            })?;
-            let git = Git::discover(root, folder.git_dir.as_deref()).map_err(git_complaint)?;
-            Ok((git, true))
-        }
-        Err(GitError::NoRepository(_)) => Err(Complaint::new(
-            Exit::NoRepository,
-            format!("`{}` is no git repository", show(root)),
-            format!("Make it one with `autosync init {}`.", show(root)),
-        )
-        .of(Code::NoRepository)),
-        Err(error) => Err(git_complaint(error)),
     }
 }
 
@@ -454,7 +407,7 @@ fn ssh_for_a_check() -> String {
 }
 
 /// Returns the branch that the hub's HEAD names, if it answers.
-fn hub_branch(root: &Path, hub: &str) -> Option<String> {
+pub(super) fn hub_branch(root: &Path, hub: &str) -> Option<String> {
     let mut command = git::bare_command();
     command
         .current_dir(root)

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{PROGRAM, Ran, Sandbox, ended};
 
+mod beginning;
 mod one_shot;
 mod scripts;
 
