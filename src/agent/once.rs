@@ -22,6 +22,9 @@ use super::lanes::{Ear, Lanes, Said, refuse};
 /// After this long in a trouble that may pass, a sync gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// After this long in one, it is said: who sees nothing takes it for hung.
+const SAID: Duration = Duration::from_secs(2);
+
 /// What a sync came to.
 #[derive(Debug)]
 pub struct Outcome {
@@ -40,12 +43,14 @@ pub struct Outcome {
 /// Syncs a folder to quiescence: commits, fetches, merges, pushes, applies.
 ///
 /// Returns when nothing is left to do, or nothing can be done about what is in the way: at once if
-/// it will not pass by itself soon, else after ten seconds of it.
+/// it will not pass by itself soon, else after ten seconds of it. What it waits for is given to
+/// `waits` once it has done so for a while.
 pub fn once(
     config: &FolderSettings,
     settings: &repo::Settings,
     agent: &Settings,
     runtime: &Path,
+    waits: impl Fn(&Trouble),
 ) -> Result<Outcome, Complaint> {
     let _lock = lock_folder(settings)?;
     let mut wanted = engine_settings(config, settings, agent);
@@ -67,6 +72,7 @@ pub fn once(
     let mut engine = Engine::new(wanted, fastrand::u64(..), clock::now());
     let mut tells = Vec::new();
     let mut troubled = None;
+    let mut told = None;
     let (mut recovered, mut looked) = (false, false);
     let (mut aside, mut made_way) = (Vec::new(), Vec::new());
     loop {
@@ -109,6 +115,13 @@ pub fn once(
             // With a job in flight its outcome wakes us.
             if !patience.is_zero() {
                 wait = wait.min(patience);
+                let untold = SAID.saturating_sub(now.since(since));
+                if untold.is_zero() && told != Some(trouble.code) {
+                    waits(trouble);
+                    told = Some(trouble.code);
+                } else if !untold.is_zero() {
+                    wait = wait.min(untold);
+                }
             }
         } else {
             troubled = None;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::out::say;
+use super::out::{complain, say};
 use super::scene::Scene;
 use crate::agent::once::{Outcome, once};
 use crate::agent::prepare::{Wish, prepare};
@@ -92,7 +92,9 @@ pub(super) fn sync(
 ) -> Result<Outcome, Complaint> {
     let runtime = scene.paths.runtime(&settings.host);
     private_dir(&runtime)?;
-    once(folder, ready, settings, &runtime)
+    once(folder, ready, settings, &runtime, |trouble| {
+        complain(&Complaint::from(trouble).to_string());
+    })
 }
 
 /// Says what a sync came to, and returns how the program ends. `again` is the line that tries it
