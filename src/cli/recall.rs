@@ -167,6 +167,10 @@ fn agrees(args: &RecallArgs, recall: &Recall, plan: &Answer) -> Result<Option<Re
         .map_err(failed)?;
     let mut line = String::new();
     io::stdin().read_line(&mut line).map_err(failed)?;
+    if !line.ends_with('\n') {
+        // Nobody ended the line of the question.
+        writeln!(err).map_err(failed)?;
+    }
     if !matches!(line.trim(), "y" | "Y" | "yes" | "Yes") {
         say("Nothing was done.").map_err(failed)?;
         return Ok(None);

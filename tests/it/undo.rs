@@ -11,6 +11,7 @@ use crate::support::host::{Host, Pair};
 use crate::support::{PROGRAM, Ran, ended};
 
 mod approved;
+mod asked;
 mod held;
 mod here;
 mod kills;
