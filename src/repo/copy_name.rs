@@ -114,15 +114,18 @@ fn split_extension(name: &[u8]) -> (Vec<u8>, Vec<u8>) {
     }
 }
 
-/// Returns a name without the suffix that made it a copy's: the stem, and the extension if the
-/// name was a copy's and so told it.
+/// Returns a name without the suffix that made it a copy's, and without those of what that is a copy
+/// of: the stem, and the extension if the name was a copy's and so told it.
 pub(super) fn without_suffix(name: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
-    let Some((start, end)) = suffix(name) else {
-        return (name.to_vec(), None);
-    };
-    let ext = &name[end..];
-    let ext = ext.strip_suffix(INERT).unwrap_or(ext);
-    (name[..start].to_vec(), Some(ext.to_vec()))
+    let (mut stem, mut ext) = (name.to_vec(), None);
+    while let Some((start, end)) = suffix(&stem) {
+        let inner = &stem[end..];
+        let mut all = inner.strip_suffix(INERT).unwrap_or(inner).to_vec();
+        all.extend(ext.unwrap_or_default());
+        ext = Some(all);
+        stem.truncate(start);
+    }
+    (stem, ext)
 }
 
 /// Returns where ` (conflict HOST DATE oid7)` begins and ends.
@@ -199,8 +202,22 @@ mod tests {
                 );
             }
         }
+        for name in [
+            "a (conflict h 2026-01-02 0123456) (conflict k 2026-01-02 1234567).txt",
+            "a (conflict h 2026-01-02 0123456).txt (conflict k 2026-01-02 1234567)",
+            "a (conflict h 2026-01-02 0123456 3) (conflict k 2026-01-02 1234567).txt.conflict",
+        ] {
+            assert_eq!(text(name, FILE, false, 1), text("a.txt", FILE, false, 1));
+        }
         let not_ours = "a (conflict of interest).txt";
         assert!(text(not_ours, FILE, false, 1).starts_with("a (conflict of interest) (conflict "));
+    }
+
+    #[test]
+    fn what_the_fuzzer_found() {
+        let name =
+            b"a (conflict a (conflict b 2026-00-02 12\xb34567) (conflict d 1970-01-01 0707070).x";
+        crate::repo::fuzz::copy(name, b"d", "1970-01-01T00:00:00+00:00");
     }
 
     #[test]

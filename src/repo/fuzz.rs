@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::bases::{self, read_entry, write_entry};
 use super::copies::{read_trailer, trailer as written};
-use super::copy_name::{Origin, copy_name, fit_for_a_name, without_suffix};
+use super::copy_name::{Origin, copy_name, fit_for_a_name, suffix, without_suffix};
 use super::displaced;
 use super::journal::{self, Journal};
 use super::records::{self, Fields};
@@ -115,10 +115,13 @@ pub fn copy(name: &[u8], host: &[u8], date: &str) {
         );
         assert!(!copy.contains(&b'/') && !copy.contains(&0), "{shown}");
         assert!(!matches!(copy.as_slice(), b"" | b"." | b".."), "{shown}");
-        assert!(copy != file, "{shown}");
+        // A file may have the very name already; then the next one is taken.
+        let next = || copy_name(file, entry, &origin, inert, nth + 1);
+        assert!(copy != file || next() != file, "{shown}");
         // A copy of the copy is named as the copy of the file is.
         let (stem, _) = without_suffix(&copy);
         let (before, _) = without_suffix(file);
+        assert_eq!(suffix(&stem), None, "{shown}");
         assert!(
             before.starts_with(&stem) || stem.starts_with(&before),
             "{shown}"
