@@ -1,6 +1,6 @@
 //! What must hold in the end, whatever happened.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Output;
@@ -75,7 +75,7 @@ pub(super) fn converge(world: &World) -> Result<(), String> {
 /// Every disk holds the commit, and beside it only what git ignores.
 fn disks_are_as_committed(world: &World) -> Result<Vec<Tree>, String> {
     let mut trees = Vec::new();
-    let committed = Lab::around(place(&world.hosts[0])).list_raw(world.hub_tip().unwrap());
+    let committed = listed(&world.hosts[0]);
     for host in &world.hosts {
         let name = host.name;
         let bases = host.bases();
@@ -112,6 +112,11 @@ fn disks_are_as_committed(world: &World) -> Result<Vec<Tree>, String> {
         trees.push(disk);
     }
     Ok(trees)
+}
+
+/// Returns what the commit of a host has.
+pub(super) fn listed(host: &Host) -> BTreeMap<Vec<u8>, Node> {
+    Lab::around(place(host)).list_raw(host.tip().unwrap())
 }
 
 /// The agents author no content: every line is a line that somebody wrote.

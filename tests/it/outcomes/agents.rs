@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 
 use autosync::git::tree::{Entry, GITLINK};
 
@@ -31,7 +32,7 @@ enum Apart {
 
 /// What a person does in a cell.
 #[derive(Debug, Clone, Copy)]
-enum Deed {
+pub(crate) enum Deed {
     /// Makes what both sides start from.
     Base,
     /// What the hub's side does.
@@ -42,7 +43,7 @@ enum Deed {
 
 impl Deed {
     /// Returns the tree before and the tree after.
-    fn of(self, cell: &Cell) -> [Tree; 2] {
+    pub(crate) fn of(self, cell: &Cell) -> [Tree; 2] {
         let base = cell.base.clone();
         match self {
             Self::Base => [Tree::new(), base],
@@ -119,16 +120,28 @@ fn work(places: &[Place], host: &Host, deed: Deed) {
 /// Does what a side does in the cells with submodules, and commits it by hand. Copies of what a
 /// person committed are known by the name of that person, who is called as the host is.
 fn work_by_hand(places: &[Place], host: &Host, person: &str, deed: Deed) {
-    let lab = Lab::new();
+    commit_by_hand(places, &host.folder, person, deed, &|args| {
+        host.git(args);
+    });
+}
+
+/// The same in the folder `root`, with `git` run there.
+pub(crate) fn commit_by_hand<'a>(
+    places: impl IntoIterator<Item = &'a Place>,
+    root: &Path,
+    person: &str,
+    deed: Deed,
+    git: &dyn Fn(&[String]),
+) {
     let mut dirs = Vec::new();
     let mut links = Vec::new();
-    for Place { dir, cell } in places.iter().filter(|place| place.has_submodule()) {
+    for Place { dir, cell } in places.into_iter().filter(|place| place.has_submodule()) {
         let [from, to] = deed.of(cell);
-        act(&host.folder.join(dir), &from, &to);
-        dirs.push(dir.as_str());
+        act(&root.join(dir), &from, &to);
+        dirs.push(dir.clone());
         for (path, node) in &to {
-            if let Node::Submodule(_) = node {
-                let id = lab.entry(node).id;
+            if let Node::Submodule(digit) = node {
+                let id = digit.to_string().repeat(40);
                 links.extend([
                     "--cacheinfo".to_owned(),
                     format!("160000,{id},{dir}/{path}"),
@@ -136,13 +149,34 @@ fn work_by_hand(places: &[Place], host: &Host, person: &str, deed: Deed) {
             }
         }
     }
-    let args = ["rm", "-r", "-q", "--cached", "--ignore-unmatch", "--"];
-    host.git(args.iter().chain(&dirs));
-    host.git(["add", "--"].iter().chain(&dirs));
-    let args = ["update-index".to_owned(), "--add".to_owned()];
-    host.git(args.iter().chain(&links));
+    if dirs.is_empty() {
+        return;
+    }
+    let run = |args: &[&str], more: &[String]| {
+        let args = args.iter().map(|arg| (*arg).to_owned());
+        git(&args.chain(more.iter().cloned()).collect::<Vec<_>>());
+    };
+    run(
+        &["rm", "-r", "-q", "--cached", "--ignore-unmatch", "--"],
+        &dirs,
+    );
+    // A directory without a file is nothing that could be added.
+    let there = dirs.into_iter().filter(|dir| root.join(dir).exists());
+    run(&["add", "--"], &there.collect::<Vec<_>>());
+    run(&["update-index", "--add"], &links);
     let person = format!("user.name={person}");
-    host.git(["-c", &person, "commit", "-q", "-m", "by hand"]);
+    run(
+        &[
+            "-c",
+            &person,
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "by hand",
+        ],
+        &[],
+    );
 }
 
 /// Returns what stands in the directory of each cell, with the submodules that HEAD has. Copies
