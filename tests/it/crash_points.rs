@@ -349,10 +349,13 @@ fn failures(call: &Call) -> Vec<Deed> {
     }
 }
 
-/// Says how many points were struck.
+/// Says how many points were struck, and how many calls are none: [`Trace::shadowed`].
 #[expect(clippy::print_stdout, reason = "the figures of a run on demand")]
-fn report(what: &str, points: usize, struck: usize, missed: usize) {
-    println!("CRASH-POINTS {what}: {struck} struck of {points} points, {missed} not passed");
+fn report(what: &str, [points, shadowed]: [usize; 2], struck: usize, missed: usize) {
+    println!(
+        "CRASH-POINTS {what}: {struck} struck of {points} points, {missed} not passed, {shadowed} \
+         behind a call of another thread"
+    );
     // Threads take turns as they like, but not that much.
     assert!(
         struck > 0 && missed * 5 <= struck,
@@ -389,6 +392,7 @@ fn sweep(job: Job, kills: bool) {
         }
     }
     let what = if kills { "kills" } else { "failures" };
+    let count = [count, bench.trace.shadowed];
     report(&format!("{what} in {}", job.name), count, struck, missed);
 }
 

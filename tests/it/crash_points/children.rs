@@ -67,8 +67,8 @@ fn run(bench: &Bench, strike: &Strike) -> (Ran, PathBuf) {
     (ended(command.output().unwrap()), place)
 }
 
-/// Returns every call of a child that changes something.
-fn points(bench: &Bench) -> Vec<Point> {
+/// Returns every call of a child that changes something, and how many more are behind one of these.
+fn points(bench: &Bench) -> (Vec<Point>, usize) {
     let with = format!("-e trace={}", strace::CHANGING);
     let (at, both) = ("all", false);
     let (ran, place) = run(
@@ -85,16 +85,17 @@ fn points(bench: &Bench) -> Vec<Point> {
         .map(|it| it.unwrap().path())
         .collect();
     children.sort();
-    let mut found = Vec::new();
+    let (mut found, mut shadowed) = (Vec::new(), 0);
     for path in children {
         let child = path.file_name().unwrap().to_str().unwrap().to_owned();
         let trace = Trace::read(&fs::read_to_string(path.join("log")).unwrap());
+        shadowed += trace.shadowed;
         found.extend(trace.changes.into_iter().map(|call| Point {
             child: child.clone(),
             call,
         }));
     }
-    found
+    (found, shadowed)
 }
 
 fn bench() -> Bench {
@@ -106,7 +107,7 @@ fn bench() -> Bench {
 
 fn sweep(kills: bool) {
     let bench = bench();
-    let mut points = points(&bench);
+    let (mut points, shadowed) = points(&bench);
     if kills {
         points.retain(|point| !point.call.waits());
     }
@@ -157,7 +158,7 @@ fn sweep(kills: bool) {
     } else {
         "failures in children"
     };
-    report(what, count, struck, missed);
+    report(what, [count, shadowed], struck, missed);
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn a_lock_of_head_or_the_branch_that_a_killed_git_left_empty_is_known_as_ours() 
         return;
     }
     let bench = bench();
-    let mut points = points(&bench);
+    let (mut points, _) = points(&bench);
     // Once the lock holds something it is known by that.
     points.retain(|point| point.call.text.contains("main.lock") && point.call.name == "write");
     points.dedup_by_key(|point| point.child.clone());

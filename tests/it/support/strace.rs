@@ -93,6 +93,9 @@ pub(crate) fn cannot(sandbox: &Sandbox) -> Option<&'static str> {
 pub(crate) struct Trace {
     /// The program's calls that succeeded and changed something, each number of each call once.
     pub(crate) changes: Vec<Call>,
+    /// How many more there were that have the name and number of one in another thread: nothing
+    /// strikes at these, because the first that comes is struck.
+    pub(crate) shadowed: usize,
     /// How many calls of a name a child made at most.
     children: BTreeMap<String, usize>,
 }
@@ -153,7 +156,12 @@ impl Trace {
         }
         for (_, call) in all.into_iter().filter(|(thread, _)| !child(thread)) {
             let known = |it: &Call| it.name == call.name && it.nth == call.nth;
-            if changed(&call) && !trace.changes.iter().any(known) {
+            if !changed(&call) {
+                continue;
+            }
+            if trace.changes.iter().any(known) {
+                trace.shadowed += 1;
+            } else {
                 trace.changes.push(call);
             }
         }
