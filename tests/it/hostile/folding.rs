@@ -7,9 +7,14 @@
 use std::fs;
 use std::path::Path;
 
+use autosync::engine::action::{Job, Scope, Trigger};
+use autosync::engine::event::Event;
 use autosync::engine::status::FolderStatus;
+use autosync::names::RepoPath;
+use autosync::repo::folder::Folder;
 
 use crate::pair;
+use crate::snapshot::settings;
 use crate::support::Sandbox;
 use crate::support::folding::{inside_with_disk, listed, mount, respell};
 use crate::support::host::{Host, Pair};
@@ -217,6 +222,8 @@ fn of_two_files_that_come_in_the_disk_has_one_and_the_other_is_held_by_name() {
 
     // What somebody writes by the other name is in the file that is there.
     pair.server.write("rEADME", "7\n");
+    let is_new = |root: &Path| fs::read(root.join("README")).is_ok_and(|it| it == b"7\n");
+    pair.laptop.sees("it", is_new);
     let all = [
         ("README", "7"),
         ("Same", "="),
@@ -225,6 +232,56 @@ fn of_two_files_that_come_in_the_disk_has_one_and_the_other_is_held_by_name() {
     ];
     settles(&pair, &all, &["README", "Same"], &["readme", "same"]);
     assert_eq!(removals(&pair), "");
+}
+
+#[test]
+fn an_event_by_another_spelling_is_one_of_the_file_that_is_there() {
+    const TEST: &str = "an_event_by_another_spelling_is_one_of_the_file_that_is_there";
+    if !inside_with_disk(&format!("hostile::folding::{TEST}")) {
+        return;
+    }
+    let sandbox = Sandbox::named("server");
+    let disk = sandbox.root().join("disk");
+    fs::create_dir(&disk).unwrap();
+    mount(&disk);
+    sandbox.git(&disk, ["init", "-q", "-b", "main", "tree"]);
+    let root = disk.join("tree");
+    let mut folder = Folder::open(settings(&root)).unwrap();
+    // The kernel tells of the name that was used, and no poll helps here.
+    let mut told = |names: &[&str]| -> String {
+        let paths = names.iter().map(|name| RepoPath::new(name).unwrap());
+        let job = Job::Snapshot {
+            scope: Scope::Paths(paths.collect()),
+            even_open: [].into(),
+            trigger: Trigger::Edit,
+            approved: false,
+        };
+        let done = folder.run(job, &mut |_| {});
+        let Event::Snapshotted(outcome) = done else {
+            panic!("a snapshot ends as one");
+        };
+        assert!(outcome.committed.is_some(), "{names:?}: {outcome:?}");
+        let args = ["log", "-1", "--format=", "--name-status", "--no-renames"];
+        sandbox.git(&root, args).replace('\t', " ")
+    };
+    for name in ["D/x", "README", "gone", "stays"] {
+        fs::create_dir_all(root.join("D")).unwrap();
+        fs::write(root.join(name), name).unwrap();
+    }
+    told(&["D/x", "README", "gone", "stays"]);
+    fs::write(root.join("readme"), "2").unwrap();
+    assert_eq!(told(&["readme"]), "M README");
+    fs::write(root.join("d/X"), "2").unwrap();
+    assert_eq!(told(&["d/X"]), "M D/x");
+    fs::write(root.join("d/new"), "2").unwrap();
+    assert_eq!(told(&["d"]), "A D/new");
+    fs::remove_file(root.join("GONE")).unwrap();
+    assert_eq!(told(&["GONE"]), "D gone");
+    // Of a rename, only that something came.
+    respell(&root, "README", "readme");
+    assert_eq!(told(&["readme"]), "D README\nA readme");
+    respell(&root, "D", "d");
+    assert_eq!(told(&["d"]), "D D/new\nD D/x\nA d/new\nA d/x");
 }
 
 #[test]
@@ -254,6 +311,8 @@ fn when_one_of_two_files_goes_the_other_comes() {
     pair.server.sees("it", |root| root.join("gone").exists());
     pair.server.barrier();
     fs::remove_file(pair.server.folder.join("GONE")).unwrap();
+    let is_gone = |root: &Path| !root.join("gone").exists();
+    pair.laptop.sees("that it went", is_gone);
     settles(&pair, &[("b", "4"), ("readme", "2")], &["b", "readme"], &[]);
     // The one that the disk never had goes without a trace.
     arrive(&pair, &[("B", "5\n")]);
