@@ -38,6 +38,8 @@ pub struct Outcome {
     pub synced: bool,
     /// What is in the way, if anything.
     pub trouble: Option<Trouble>,
+    /// Whether that was given to `waits`.
+    pub is_told: bool,
 }
 
 /// Syncs a folder to quiescence: commits, fetches, merges, pushes, applies.
@@ -116,7 +118,9 @@ pub fn once(
             if !patience.is_zero() {
                 wait = wait.min(patience);
                 let untold = SAID.saturating_sub(now.since(since));
-                if untold.is_zero() && told != Some(trouble.code) {
+                if trouble.recovery != Recovery::Pause {
+                    // What is only tried again may be over, and then it was none.
+                } else if untold.is_zero() && told != Some(trouble.code) {
                     waits(trouble);
                     told = Some(trouble.code);
                 } else if !untold.is_zero() {
@@ -176,6 +180,7 @@ pub fn once(
         tells,
         made_way,
         synced: engine.is_synced(),
+        is_told: told.is_some() && told == engine.trouble().map(|trouble| trouble.code),
         trouble: engine.trouble().cloned(),
     })
 }

@@ -147,7 +147,11 @@ pub(super) fn report(outcome: &Outcome, again: &str) -> anyhow::Result<Exit> {
         ))?;
     }
     if let Some(trouble) = &outcome.trouble {
-        return Err(complaint(trouble, again).into());
+        let complaint = complaint(trouble, again);
+        if outcome.is_told {
+            return Ok(complaint.exit);
+        }
+        return Err(complaint.into());
     }
     if !outcome.status.held.is_empty() {
         return Ok(Exit::Partly);

@@ -17,7 +17,10 @@ use crate::transport_path::{advance, measured};
 pub(crate) mod server;
 pub(crate) mod stopping;
 
-use server::{FORGE, PLAIN, Server, children, family, kill, tool, wait_for_end, watch_end, words};
+use server::{
+    FORGE, PLAIN, Server, children, family, kill, tool, try_watch_end, wait_for_end, watch_end,
+    words,
+};
 
 fn quick() -> Pace {
     Pace {
@@ -170,7 +173,7 @@ fn a_session_that_is_cut_or_whose_client_is_killed_leaves_nothing_and_comes_back
         // The server's side of the connection dies.
         let left: Vec<_> = family(server.shells()[0])
             .into_iter()
-            .map(watch_end)
+            .filter_map(try_watch_end)
             .collect();
         let shell = watch_end(server.shells()[0]);
         for connection in server.connections() {
@@ -194,7 +197,10 @@ fn a_session_that_is_cut_or_whose_client_is_killed_leaves_nothing_and_comes_back
         inbox.expect_notice("a", id);
         // Our side of the session is killed without a word.
         let shell_pid = server.shells()[0];
-        let left: Vec<_> = family(shell_pid).into_iter().map(watch_end).collect();
+        let left: Vec<_> = family(shell_pid)
+            .into_iter()
+            .filter_map(try_watch_end)
+            .collect();
         let shell = watch_end(shell_pid);
         let ours: Vec<i32> = children(rustix::process::getpid().as_raw_nonzero().get())
             .into_iter()

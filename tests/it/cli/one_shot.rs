@@ -285,11 +285,17 @@ fn what_the_user_began_is_said_at_once_and_a_lock_of_git_is_waited_for() {
         lock_there.display()
     );
     assert_eq!(lines.next().unwrap().unwrap(), waits);
-    fs::remove_file(lock).unwrap();
+    fs::remove_file(&lock).unwrap();
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     let status = child.wait().unwrap();
     assert!(status.success() && rest.is_empty(), "{rest:?}");
     assert_eq!(sandbox.git(&root, ["show", "HEAD:note"]), "2");
+
+    // One that stays is said no second time when nobody waits any longer.
+    sandbox.write("home/Sync/note", "3");
+    fs::write(lock, "").unwrap();
+    let ran = sandbox.run(["once", "Sync"]);
+    assert_eq!((ran.code, ran.err.trim_end()), (Some(1), &*waits));
 }
 
 /// The program in namespaces of its own, after what a shell does there with `$1`.

@@ -266,9 +266,14 @@ pub(crate) fn kill(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).ok();
 }
 
-/// Something that tells when a process has ended.
+/// Something that tells when a process has ended; nothing of one that has.
+pub(crate) fn try_watch_end(pid: i32) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).ok()
+}
+
+/// As [`try_watch_end`], of one that is there.
 pub(crate) fn watch_end(pid: i32) -> OwnedFd {
-    pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap()
+    try_watch_end(pid).unwrap()
 }
 
 pub(crate) fn wait_for_end(process: &OwnedFd, what: &str) {
