@@ -93,6 +93,7 @@ mod swaps;
 pub mod take;
 mod taken_out;
 mod three_way;
+mod torn;
 mod verdict;
 pub mod verify;
 pub mod versions;

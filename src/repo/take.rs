@@ -116,6 +116,7 @@ pub fn take(
         folder.held.remove(&path);
         taken.edits.insert(path, Some(entry));
     }
+    taken.leave_out_torn();
     Ok(taken)
 }
 
@@ -190,7 +191,7 @@ impl Taken {
         });
     }
 
-    fn busy(&mut self, path: &RepoPath, why: &str) {
+    pub(super) fn busy(&mut self, path: &RepoPath, why: &str) {
         self.busy.push(Waiting {
             path: path.clone(),
             why: why.to_owned(),

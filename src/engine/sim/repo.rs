@@ -105,6 +105,23 @@ pub(super) fn removals(old: &Tree, new: &Tree) -> BTreeSet<Path> {
         .collect()
 }
 
+/// A file and what is below its name were not there together: as the program does, neither is taken.
+fn leave_out_torn(shared: &Shared, run: &mut SnapshotRun) {
+    let present = run.seen.iter().filter(|(_, content)| content.is_some());
+    let present: Vec<Path> = present.map(|(path, _)| *path).collect();
+    let is_torn = |path: Path| {
+        let mut others = present.iter();
+        others.any(|it| shared.names.is_below(path, *it) || shared.names.is_below(*it, path))
+    };
+    for path in present.iter().copied().filter(|path| is_torn(*path)) {
+        run.seen.remove(&path);
+        run.outcome.busy.push(Waiting {
+            path: shared.names.repo_path(path),
+            why: "it moved while the folder was looked at".to_owned(),
+        });
+    }
+}
+
 impl Host {
     /// Does one step of the tree job. Returns what it says to the engine.
     pub(super) fn step_tree(&mut self, shared: &mut Shared) -> Option<Event> {
@@ -153,6 +170,7 @@ impl Host {
         if run.everything {
             self.held_deletes.clear();
         }
+        leave_out_torn(shared, &mut run);
         let commit = self.commit_seen(shared, &run.seen, run.approved);
         run.outcome.deferred = self.deferred(shared);
         run.outcome.held = mass_delete(shared, self.held_deletes.iter().copied());
