@@ -55,7 +55,7 @@ mod tests {
     }
 
     fn entry(mode: u32) -> Entry {
-        let id = ObjectId::from_hex(&"1".repeat(40)).unwrap();
+        let id = ObjectId::from_hex("1".repeat(40)).unwrap();
         Entry { mode, id }
     }
 

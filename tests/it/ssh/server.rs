@@ -268,7 +268,7 @@ pub(crate) fn kill(pid: i32, signal: Signal) {
 
 /// Something that tells when a process has ended; nothing of one that has.
 pub(crate) fn try_watch_end(pid: i32) -> Option<OwnedFd> {
-    pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).ok()
+    pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
 }
 
 /// As [`try_watch_end`], of one that is there.
