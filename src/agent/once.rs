@@ -117,14 +117,15 @@ pub fn once(
             // With a job in flight its outcome wakes us.
             if !patience.is_zero() {
                 wait = wait.min(patience);
-                let untold = SAID.saturating_sub(now.since(since));
-                if trouble.recovery != Recovery::Pause {
-                    // What is only tried again may be over, and then it was none.
-                } else if untold.is_zero() && told != Some(trouble.code) {
-                    waits(trouble);
-                    told = Some(trouble.code);
-                } else if !untold.is_zero() {
-                    wait = wait.min(untold);
+                // What is only tried again may be over the next time, and then it was none.
+                if trouble.recovery == Recovery::Pause && told != Some(trouble.code) {
+                    let untold = SAID.saturating_sub(now.since(since));
+                    if untold.is_zero() {
+                        waits(trouble);
+                        told = Some(trouble.code);
+                    } else {
+                        wait = wait.min(untold);
+                    }
                 }
             }
         } else {

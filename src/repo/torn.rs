@@ -17,8 +17,10 @@ impl Taken {
     pub(super) fn leave_out_torn(&mut self) {
         let edits = self.edits.iter().map(|(path, entry)| (path, *entry));
         let sides = self.sides.iter().map(|(path, side)| (path, side.0));
+        let released = self.released.iter().map(|(path, entry)| (path, *entry));
         let mut present: Vec<(&RepoPath, Entry)> = edits
             .chain(sides)
+            .chain(released)
             .filter_map(|(path, entry)| Some((path, entry?)))
             .collect();
         present.sort_by_key(|(path, _)| *path);
@@ -39,6 +41,7 @@ impl Taken {
         for path in &torn {
             self.edits.remove(path);
             self.sides.remove(path);
+            self.released.remove(path);
             self.busy(path, "it moved while the folder was looked at");
         }
     }
@@ -75,12 +78,15 @@ mod tests {
         }
         taken.sides.insert(path("d/e"), (Some(entry(FILE)), base));
         taken.sides.insert(path("a/gone"), (None, base));
+        taken.released.insert(path("r"), Some(entry(FILE)));
+        taken.edits.insert(path("r/s"), Some(entry(FILE)));
         taken.leave_out_torn();
         let edits: Vec<String> = taken.edits.keys().map(ToString::to_string).collect();
         assert_eq!(edits, ["a", "b.c", "d/x", "g", "g/h", "module", "module/x"]);
         let sides: Vec<String> = taken.sides.keys().map(ToString::to_string).collect();
         assert_eq!(sides, ["a/gone"]);
         let busy: Vec<String> = taken.busy.iter().map(|it| it.path.to_string()).collect();
-        assert_eq!(busy, ["b", "b/x", "d/e", "d/e/f"]);
+        assert_eq!(busy, ["b", "b/x", "d/e", "d/e/f", "r", "r/s"]);
+        assert!(taken.released.is_empty());
     }
 }
