@@ -149,6 +149,7 @@ pub(super) fn report(outcome: &Outcome, again: &str) -> anyhow::Result<Exit> {
     if let Some(trouble) = &outcome.trouble {
         let complaint = complaint(trouble, again);
         if outcome.is_told {
+            say(format!("Not in sync yet; {again} tries again."))?;
             return Ok(complaint.exit);
         }
         return Err(complaint.into());

@@ -296,6 +296,10 @@ fn what_the_user_began_is_said_at_once_and_a_lock_of_git_is_waited_for() {
     fs::write(lock, "").unwrap();
     let ran = sandbox.run(["once", "Sync"]);
     assert_eq!((ran.code, ran.err.trim_end()), (Some(1), &*waits));
+    assert_eq!(
+        ran.out,
+        "Not in sync yet; `autosync once Sync` tries again.\n"
+    );
 }
 
 /// The program in namespaces of its own, after what a shell does there with `$1`.
