@@ -319,15 +319,21 @@ fn the_desktop_says_who_has_a_push_and_what_is_wrong_with_the_account() {
     });
 }
 
+/// A new account of which the configuration knows a proxy before the server only.
+fn account_behind_proxy(server: &Server) -> (Proxy, String) {
+    let proxy = Proxy::to(server.port);
+    let port = format!("127.0.0.1:{}", server.port);
+    let way = account(server, &server.account(), &inline());
+    let way = way.replace(&port, &format!("127.0.0.1:{}", proxy.port));
+    (proxy, way)
+}
+
 #[test]
 fn after_a_suspend_a_connection_that_is_dead_is_made_anew_at_once() {
     let name = "after_a_suspend_a_connection_that_is_dead_is_made_anew_at_once";
     on_one(name, |make| {
         let server = Server::shared(make);
-        let proxy = Proxy::to(server.port);
-        let port = format!("127.0.0.1:{}", server.port);
-        let way = account(server, &server.account(), &inline());
-        let way = way.replace(&port, &format!("127.0.0.1:{}", proxy.port));
+        let (proxy, way) = account_behind_proxy(server);
         let mut pair = Pair::ready();
         let asleep = pair.laptop.sandbox.root().join("asleep");
         let named = asleep.to_str().unwrap();
@@ -352,10 +358,7 @@ fn an_account_that_comes_and_goes_is_no_storm_and_no_problem() {
         // From the third on it looks as if somebody else used the name.
         const TIMES: usize = 3;
         let server = Server::shared(make);
-        let proxy = Proxy::to(server.port);
-        let port = format!("127.0.0.1:{}", server.port);
-        let way = account(server, &server.account(), &inline());
-        let way = way.replace(&port, &format!("127.0.0.1:{}", proxy.port));
+        let (proxy, way) = account_behind_proxy(server);
         let mut pair = Pair::ready();
         configure(&pair.laptop, &config("1h", "", &way));
         pair.laptop.start();
